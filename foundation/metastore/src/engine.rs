@@ -28,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// Sizes, all of them bounds or thresholds.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineOptions {
-    /// A segment of the log is followed by a new one when it has reached this.
+    /// A segment of the log is followed by a new one when it has reached this. Opening writes the newest anew.
     pub segment_bytes: u64,
     /// A snapshot is due when the log is longer than this, and than `snapshot_ratio` times the state.
     pub snapshot_log_bytes_min: u64,
@@ -48,7 +48,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
-            segment_bytes: 64 << 20,
+            segment_bytes: 16 << 20,
             snapshot_log_bytes_min: 64 << 20,
             snapshot_ratio: 2,
             snapshot_step_bytes: 1 << 20,

@@ -18,8 +18,9 @@
 //! |---|---|
 //! | crash | nothing acknowledged is lost; a commit that was not acknowledged is wholly there or wholly not |
 //! | torn or short write | the unfinished batch is cut off at the next start, and reported |
-//! | a write or a sync fails, the disk is full | the engine fails for good (every call answers so) until it is opened anew |
-//! | flipped bits, a lost file | refuses to open, naming file and offset; but in the last batch before a crash (not before an orderly stop), damage cannot be told from a torn write, and is cut off and reported |
+//! | a write or a sync fails, the disk is full | the engine fails for good (every call answers so) until it is opened anew, with room for one segment of the log (16 MiB) |
+//! | flipped bits | refuses to open, naming file and offset; but in the last batch before a crash (not before an orderly stop), damage cannot be told from a torn write, and is cut off and reported |
+//! | a lost file | refuses to open, naming it; but the loss of the log's newest segment alone is not noticed |
 //! | a slow watcher | its watch ends with `Lagged`; commits never wait for it |
 //!
 //! Memory holds the whole live state, and a bounded history beside it.

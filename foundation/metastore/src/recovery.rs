@@ -5,12 +5,15 @@
 //! segment, a snapshot), it is corruption: the store refuses to open and says where. Otherwise it is the torn
 //! tail of a batch that was never acknowledged: it is cut off, and that is reported.
 //!
-//! Invariant: whatever was read is synced before anybody sees it, because it may have been in the operating
-//! system's memory only.
+//! Invariant: what was read is made durable before anybody sees it, because it may have been in the operating
+//! system's memory only. A sync is not enough for that: if one has failed before, the kernel takes what it could
+//! not write for written, and the next succeeds without effect. So the newest segment, the only one of which any
+//! part may not be durable, is written anew and installed by rename.
 
 use crate::contract::Revision;
 use crate::format::{
-    Fields, FileKind, Frame, HEAD_BYTES, Head, HeadError, commit_decode, frame_decode, frame_find,
+    Fields, FileKind, Frame, HEAD_BYTES, Head, HeadError, commit_decode, frame_begin, frame_decode,
+    frame_find, frame_seal,
 };
 use crate::log::{Log, Segment, segment_create, segment_name};
 use crate::map::MultiVersionMap;
@@ -23,6 +26,8 @@ use std::sync::Arc;
 /// The file that says which store this is.
 const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
+/// The newest segment, being written anew; of no meaning until it is renamed.
+const SEGMENT_NEW: &str = "segment.new";
 
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +96,7 @@ pub(crate) struct Recovered {
 /// Reads the store on the disk, or makes an empty one.
 pub(crate) fn recover(disk: &mut dyn Disk) -> Result<Recovered, OpenError> {
     let names = disk.list().map_err(io_error("list the store's files"))?;
-    for name in [SNAPSHOT_NEW, IDENTITY_NEW] {
+    for name in [SNAPSHOT_NEW, IDENTITY_NEW, SEGMENT_NEW] {
         if names.iter().any(|there| there == name) {
             disk.remove(name).map_err(io_error(format!("remove {name}")))?;
         }
@@ -172,20 +177,18 @@ fn replay(
     };
     let report = Recovery { snapshot, ..Recovery::default() };
     let proven = segments.iter().copied().fold(proven.max(snapshot), Revision::max);
-    let mut reader = LogReader { map, incarnation, proven, reached: segments[first], report };
+    let mut reader =
+        LogReader { map, incarnation, proven, reached: segments[first], ends_in_mark: false, report };
+    let mut newest = Vec::new();
     let mut log = Log { incarnation, segments: VecDeque::new() };
     for (position, base) in segments.iter().enumerate().skip(first) {
         let is_last = position + 1 == segments.len();
         let name = segment_name(*base);
         let bytes = read(disk, &name)?;
         let whole = reader.segment(&name, &bytes, *base, is_last)?;
-        if whole < bytes.len() as u64 {
-            disk.truncate(&name, whole).map_err(io_error(format!("cut the torn tail off {name}")))?;
-        }
-        if is_last {
-            disk.sync(&name).map_err(io_error(format!("sync {name}")))?;
-        }
-        log.segments.push_back(Segment { base: *base, bytes: whole });
+        newest = bytes;
+        newest.truncate(whole);
+        log.segments.push_back(Segment { base: *base, bytes: whole as u64 });
     }
     let reached = reader.reached;
     if reached < proven {
@@ -193,11 +196,36 @@ fn replay(
         let end = log.active_bytes();
         return Err(corrupt(&file, end, &format!("the log ends at revision {} of {}", reached.0, proven.0)));
     }
-    disk.sync_directory().map_err(io_error("sync the store's directory"))?;
-    // A new segment per start: its name proves that all before it is durable.
-    log.rotate(disk, reached).map_err(io_error("begin a segment"))?;
+    if let Some(segment) = log.segments.back_mut() {
+        let proof = (!reader.ends_in_mark).then_some(reached);
+        segment_renew(disk, incarnation, segment, newest, proof)
+            .map_err(io_error("write the newest segment anew"))?;
+    }
     remove_obsolete(disk, &segments[..first], snapshot)?;
     Ok(Recovered { map: reader.map, log, report: reader.report })
+}
+
+/// Puts a copy of the segment in its place, followed by a mark that proves it durable, if one is asked for.
+fn segment_renew(
+    disk: &mut dyn Disk,
+    incarnation: u64,
+    segment: &mut Segment,
+    mut bytes: Vec<u8>,
+    proof: Option<Revision>,
+) -> io::Result<()> {
+    if let Some(durable) = proof {
+        let head = Head { kind: FileKind::Log, incarnation, revision: segment.base };
+        let mut mark = Vec::new();
+        frame_begin(&mut mark);
+        frame_seal(&mut mark, &head, segment.bytes, durable.0, 0);
+        bytes.append(&mut mark);
+    }
+    disk.append(SEGMENT_NEW, &bytes)?;
+    disk.sync(SEGMENT_NEW)?;
+    disk.rename(SEGMENT_NEW, &segment_name(segment.base))?;
+    disk.sync_directory()?;
+    segment.bytes = bytes.len() as u64;
+    Ok(())
 }
 
 /// What a crash left between a snapshot's installation and the removal of what it replaced.
@@ -217,12 +245,20 @@ struct LogReader {
     proven: Revision,
     /// The last revision that was read.
     reached: Revision,
+    /// Whether the last record read, or else the segment's head, proves all before it durable.
+    ends_in_mark: bool,
     report: Recovery,
 }
 
 impl LogReader {
     /// Applies a segment; returns how many of its bytes are whole.
-    fn segment(&mut self, name: &str, bytes: &[u8], base: Revision, is_last: bool) -> Result<u64, OpenError> {
+    fn segment(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        base: Revision,
+        is_last: bool,
+    ) -> Result<usize, OpenError> {
         let head = head_decode(FileKind::Log, name, bytes)?;
         if head.incarnation != self.incarnation || head.revision != base {
             return Err(corrupt(name, 0, "the segment is another store's, or was renamed"));
@@ -231,6 +267,7 @@ impl LogReader {
             let why = format!("the log before the segment ends at revision {}", self.reached.0);
             return Err(corrupt(name, 0, &why));
         }
+        self.ends_in_mark = true;
         let mut offset = HEAD_BYTES;
         while offset < bytes.len() {
             match frame_decode(&head, bytes, offset) {
@@ -244,19 +281,21 @@ impl LogReader {
                     if !is_last || later || self.reached < self.proven {
                         return Err(corrupt(name, offset as u64, why));
                     }
-                    let (offset, torn) = (offset as u64, (bytes.len() - offset) as u64);
-                    self.report.torn = Some(TornTail { file: name.to_owned(), offset, bytes: torn });
+                    let torn = (bytes.len() - offset) as u64;
+                    self.report.torn =
+                        Some(TornTail { file: name.to_owned(), offset: offset as u64, bytes: torn });
                     return Ok(offset);
                 }
             }
         }
-        Ok(offset as u64)
+        Ok(offset)
     }
 
     fn batch(&mut self, frame: &Frame<'_>) -> Result<(), &'static str> {
         if frame.mark != self.reached.0 {
             return Err("a record follows another than the one before it");
         }
+        self.ends_in_mark = frame.count == 0;
         let mut fields = Fields(frame.body);
         for _ in 0..frame.count {
             let revision = Revision(self.reached.0 + 1);

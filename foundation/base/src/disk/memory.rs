@@ -111,6 +111,24 @@ impl MemoryDisk {
         platter.faults = Faults { capacity_bytes: platter.faults.capacity_bytes, ..Faults::default() };
     }
 
+    /// Another disk with the same files, all of them durable, and no faults.
+    pub fn copy(&self) -> MemoryDisk {
+        let platter = self.platter();
+        let content = |inode: &u64| platter.files.get(inode).map_or_else(Vec::new, |file| file.bytes.clone());
+        let inode = |bytes: Vec<u8>| Inode { durable: bytes.len(), bytes, ..Inode::default() };
+        let files = platter.names.values().map(|number| (*number, inode(content(number)))).collect();
+        let names = platter.names.clone();
+        let names_durable = names.clone();
+        let file_next = platter.file_next;
+        MemoryDisk(Arc::new(Mutex::new(Platter {
+            files,
+            file_next,
+            names,
+            names_durable,
+            ..Platter::default()
+        })))
+    }
+
     /// The next sync of a file fails, and none later makes durable what it would have.
     pub fn sync_fails_next(&self) {
         self.platter().faults.sync_fails = true;

@@ -11,7 +11,7 @@ fn put(key: &str, value: &str) -> Commit {
 }
 
 fn wait<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
     let bounded = async { tokio::time::timeout(Duration::from_secs(60), future).await };
     runtime.block_on(bounded).expect("an answer within a minute")
 }
