@@ -14,6 +14,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+pub mod memory;
+
 /// One directory of files, written by appending.
 pub trait Disk: Send {
     /// Names of all files, sorted.

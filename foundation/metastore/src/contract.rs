@@ -8,7 +8,9 @@ pub type Key = Vec<u8>;
 /// A value: a record's encoded bytes.
 pub type Value = Vec<u8>;
 
-/// The store's revision: raised by one with every commit that changed something; 0 is the empty store.
+/// The store's revision: raised by one with every commit that changed something; 0 is the empty store. A commit
+/// without effect (no operations, or only deletions of keys that are not there) is answered with the revision
+/// before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -49,6 +51,70 @@ impl Commit {
     pub const KEY_BYTES_MAX: usize = 1024;
     /// One value.
     pub const VALUE_BYTES_MAX: usize = 512 * 1024;
+
+    /// Keys (of conditions too) and values together.
+    pub fn bytes(&self) -> usize {
+        let conditions = self.conditions.iter().map(|condition| condition.key().len()).sum::<usize>();
+        conditions + self.ops.iter().map(|op| op.key().len() + op.value_bytes()).sum::<usize>()
+    }
+
+    /// Whether the commit keeps the contract's bounds, which every engine asks before anything else.
+    pub fn check(&self) -> Result<(), CommitError> {
+        let out = |what: String| Err(CommitError::OutOfBounds(what));
+        if self.conditions.len() > Self::OPS_MAX || self.ops.len() > Self::OPS_MAX {
+            return out(format!(
+                "{} conditions and {} operations; at most {} each",
+                self.conditions.len(),
+                self.ops.len(),
+                Self::OPS_MAX
+            ));
+        }
+        let condition_keys = self.conditions.iter().map(Condition::key);
+        for key in condition_keys.chain(self.ops.iter().map(Op::key)) {
+            if key.is_empty() || key.len() > Self::KEY_BYTES_MAX {
+                return out(format!("a key of {} bytes; 1 to {}", key.len(), Self::KEY_BYTES_MAX));
+            }
+        }
+        if let Some(op) = self.ops.iter().find(|op| op.value_bytes() > Self::VALUE_BYTES_MAX) {
+            return out(format!("a value of {} bytes; at most {}", op.value_bytes(), Self::VALUE_BYTES_MAX));
+        }
+        if self.bytes() > Self::BYTES_MAX {
+            return out(format!("{} bytes; at most {}", self.bytes(), Self::BYTES_MAX));
+        }
+        if self.ops.len() > 1 {
+            let mut keys: Vec<&[u8]> = self.ops.iter().map(Op::key).collect();
+            keys.sort_unstable();
+            if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+                return out(format!("key {} twice", pair[0].escape_ascii()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Condition {
+    /// The key that it is about.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Condition::Absent(key) | Condition::Unchanged(key, _) => key,
+        }
+    }
+}
+
+impl Op {
+    /// The key that it changes.
+    pub fn key(&self) -> &[u8] {
+        match self {
+            Op::Put(key, _) | Op::Delete(key) => key,
+        }
+    }
+
+    fn value_bytes(&self) -> usize {
+        match self {
+            Op::Put(_, value) => value.len(),
+            Op::Delete(_) => 0,
+        }
+    }
 }
 
 /// Why a commit did not happen.

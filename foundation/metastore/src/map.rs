@@ -1,0 +1,314 @@
+//! The state in memory: an ordered map of keys to their versions, and the recent commits in order, from which
+//! watches begin. Called by the engine and by recovery; it knows no disk and no staging.
+//!
+//! Invariant: reads are exact at every revision from `oldest` to `revision`, and refused outside.
+
+use crate::contract::{Entry, Key, Revision};
+use crate::watch::CommitEvents;
+use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque, btree_map};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Why a read was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The revision is older than the history that is kept: read anew at the present.
+    #[error("the revision is compacted: the oldest that can be read is {}", oldest.0)]
+    Compacted {
+        /// The oldest revision that can be read.
+        oldest: Revision,
+    },
+    /// The revision does not exist yet in this store; it comes from another store or another incarnation.
+    #[error("the revision does not exist: the newest is {}", newest.0)]
+    Future {
+        /// The newest revision.
+        newest: Revision,
+    },
+    /// The engine has failed or is closed.
+    #[error("the store has failed and must be restarted: {0}")]
+    Failed(String),
+}
+
+/// Which keys to read, and which page of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RangeQuery {
+    /// The first key, inclusive.
+    pub start: Key,
+    /// The key before which to end; `None`: no end.
+    pub end: Option<Key>,
+    /// The revision to read at; `None`: the present one. Give the first page's revision for the pages after it.
+    pub at: Option<Revision>,
+    /// The cursor: only keys after this one ([`Page::next`] of the page before).
+    pub after: Option<Key>,
+    /// Entries in the page, at most; taken as between 1 and [`RangeQuery::LIMIT_MAX`].
+    pub limit: usize,
+}
+
+impl RangeQuery {
+    /// No page has more entries.
+    pub const LIMIT_MAX: usize = 10_000;
+    /// A page ends after the entry with which its keys and values reach this.
+    pub const PAGE_BYTES_MAX: usize = 8 << 20;
+
+    /// All keys from `start` to before `end`.
+    pub fn between(start: impl Into<Key>, end: Option<Key>) -> Self {
+        RangeQuery { start: start.into(), end, at: None, after: None, limit: Self::LIMIT_MAX }
+    }
+
+    /// All keys that begin with `prefix`.
+    pub fn prefix(prefix: impl Into<Key>) -> Self {
+        let start: Key = prefix.into();
+        let mut end = start.clone();
+        while end.last() == Some(&u8::MAX) {
+            end.pop();
+        }
+        let end = end.pop().map(|last| {
+            end.push(last + 1);
+            end
+        });
+        Self::between(start, end)
+    }
+
+    /// At a past revision.
+    pub fn at(mut self, revision: Revision) -> Self {
+        self.at = Some(revision);
+        self
+    }
+
+    /// After the cursor.
+    pub fn after(mut self, cursor: Option<Key>) -> Self {
+        self.after = cursor;
+        self
+    }
+
+    /// With at most so many entries.
+    pub fn limit(mut self, limit: usize) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
+/// One page of a range.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// In the order of their keys.
+    pub entries: Vec<Entry>,
+    /// The revision that was read.
+    pub revision: Revision,
+    /// The cursor of the next page; `None`: this was the last.
+    pub next: Option<Key>,
+}
+
+/// How much history is kept, in commits and in bytes of their keys and values; whichever is reached first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HistoryBound {
+    pub commits: usize,
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+struct Version {
+    revision: Revision,
+    /// `None`: deleted at this revision.
+    value: Option<Bytes>,
+}
+
+#[derive(Debug)]
+struct Versions {
+    latest: Version,
+    /// Oldest first.
+    older: VecDeque<Version>,
+}
+
+impl Versions {
+    fn at(&self, revision: Revision) -> Option<&Version> {
+        if self.latest.revision <= revision {
+            return Some(&self.latest);
+        }
+        self.older.iter().rev().find(|version| version.revision <= revision)
+    }
+}
+
+/// Keys, their versions, and the commits between `oldest` (exclusive) and `revision`.
+#[derive(Debug, Default)]
+pub(crate) struct MultiVersionMap {
+    keys: BTreeMap<Bytes, Versions>,
+    history: VecDeque<Arc<CommitEvents>>,
+    history_bytes: usize,
+    live_bytes: u64,
+    oldest: Revision,
+    revision: Revision,
+}
+
+impl MultiVersionMap {
+    /// An empty map that stands at a snapshot's revision, to be filled by [`MultiVersionMap::load`].
+    pub(crate) fn at_snapshot(revision: Revision) -> Self {
+        MultiVersionMap { oldest: revision, revision, ..Self::default() }
+    }
+
+    /// Puts an entry of a snapshot.
+    pub(crate) fn load(&mut self, key: Bytes, value: Bytes, modified: Revision) {
+        self.live_bytes += entry_bytes(&key, &value);
+        let latest = Version { revision: modified, value: Some(value) };
+        self.keys.insert(key, Versions { latest, older: VecDeque::new() });
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    pub(crate) fn oldest(&self) -> Revision {
+        self.oldest
+    }
+
+    /// Roughly the size of a snapshot.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// The revision at which the key was last changed, if it exists.
+    pub(crate) fn modified(&self, key: &[u8]) -> Option<Revision> {
+        let latest = &self.keys.get(key)?.latest;
+        latest.value.as_ref().map(|_| latest.revision)
+    }
+
+    /// Makes the next commit the present.
+    pub(crate) fn apply(&mut self, events: Arc<CommitEvents>) {
+        for change in &events.changes {
+            let version = Version { revision: events.revision, value: change.value.clone() };
+            if let Some(value) = &version.value {
+                self.live_bytes += entry_bytes(&change.key, value);
+            }
+            match self.keys.entry(change.key.clone()) {
+                btree_map::Entry::Vacant(vacant) => {
+                    vacant.insert(Versions { latest: version, older: VecDeque::new() });
+                }
+                btree_map::Entry::Occupied(mut occupied) => {
+                    let versions = occupied.get_mut();
+                    let former = std::mem::replace(&mut versions.latest, version);
+                    if let Some(value) = &former.value {
+                        self.live_bytes -= entry_bytes(&change.key, value);
+                    }
+                    versions.older.push_back(former);
+                }
+            }
+        }
+        self.revision = events.revision;
+        self.history_bytes += events.bytes();
+        self.history.push_back(events);
+    }
+
+    /// The revision to read at.
+    pub(crate) fn readable(&self, at: Option<Revision>) -> Result<Revision, ReadError> {
+        let at = at.unwrap_or(self.revision);
+        if at < self.oldest {
+            return Err(ReadError::Compacted { oldest: self.oldest });
+        }
+        if at > self.revision {
+            return Err(ReadError::Future { newest: self.revision });
+        }
+        Ok(at)
+    }
+
+    pub(crate) fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, ReadError> {
+        let at = self.readable(at)?;
+        let version = self.keys.get(key).and_then(|versions| versions.at(at));
+        Ok(version.and_then(|version| {
+            let value = version.value.as_ref()?.to_vec();
+            Some(Entry { key: key.to_vec(), value, modified: version.revision })
+        }))
+    }
+
+    pub(crate) fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
+        let revision = self.readable(query.at)?;
+        let limit = query.limit.clamp(1, RangeQuery::LIMIT_MAX);
+        let mut page = Page { entries: Vec::new(), revision, next: None };
+        let mut bytes = 0;
+        for (key, value, modified) in
+            self.live(&query.start, query.after.as_deref(), query.end.as_deref(), revision)
+        {
+            if page.entries.len() >= limit || bytes >= RangeQuery::PAGE_BYTES_MAX {
+                page.next = page.entries.last().map(|entry| entry.key.clone());
+                break;
+            }
+            bytes += key.len() + value.len();
+            page.entries.push(Entry { key: key.to_vec(), value: value.to_vec(), modified });
+        }
+        Ok(page)
+    }
+
+    /// Key, value and last change of each key that exists at `at`, from `start`, after `after`, before `end`.
+    pub(crate) fn live<'a>(
+        &'a self,
+        start: &'a [u8],
+        after: Option<&'a [u8]>,
+        end: Option<&'a [u8]>,
+        at: Revision,
+    ) -> impl Iterator<Item = (&'a Bytes, &'a Bytes, Revision)> {
+        let lower = match after {
+            Some(after) if after >= start => Bound::Excluded(after),
+            _ => Bound::Included(start),
+        };
+        // BTreeMap::range panics on a range that ends before it begins; a query may well be one.
+        let begins = after.unwrap_or(start).max(start);
+        let empty = end.is_some_and(|end| end <= begins);
+        let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+        let found = (!empty).then(|| self.keys.range::<[u8], _>((lower, upper)));
+        found.into_iter().flatten().filter_map(move |(key, versions)| {
+            let version = versions.at(at)?;
+            Some((key, version.value.as_ref()?, version.revision))
+        })
+    }
+
+    /// The commits after `from`, oldest first.
+    pub(crate) fn commits_after(&self, from: Revision) -> Result<VecDeque<Arc<CommitEvents>>, ReadError> {
+        let from = self.readable(Some(from))?;
+        let skipped = (from.0 - self.oldest.0) as usize;
+        Ok(self.history.iter().skip(skipped).cloned().collect())
+    }
+
+    /// Forgets what can only be read before `up_to`.
+    pub(crate) fn compact(&mut self, up_to: Revision) {
+        while self.history.front().is_some_and(|events| events.revision <= up_to) {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets history beyond the bound, but nothing that a read at `floor` needs.
+    pub(crate) fn trim(&mut self, bound: HistoryBound, floor: Option<Revision>) {
+        while self.history.len() > bound.commits || self.history_bytes > bound.bytes {
+            match (self.history.front(), floor) {
+                (None, _) => break,
+                (Some(events), Some(floor)) if events.revision > floor => break,
+                _ => self.forget_oldest(),
+            }
+        }
+    }
+
+    /// Reads can no longer be made before the oldest commit of the history, so the versions that it replaced go,
+    /// and with them its own deletions.
+    fn forget_oldest(&mut self) {
+        let Some(events) = self.history.pop_front() else { return };
+        self.history_bytes -= events.bytes();
+        self.oldest = events.revision;
+        for change in &events.changes {
+            let Some(versions) = self.keys.get_mut(&change.key[..]) else { continue };
+            let needed = |version: &Version| version.revision > events.revision || version.value.is_some();
+            while let Some(front) = versions.older.front() {
+                if front.revision >= events.revision && needed(front) {
+                    break;
+                }
+                versions.older.pop_front();
+            }
+            if versions.older.is_empty() && !needed(&versions.latest) {
+                self.keys.remove(&change.key[..]);
+            }
+        }
+    }
+}
+
+/// What an entry adds to a snapshot.
+fn entry_bytes(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len() + 14) as u64
+}

@@ -1,0 +1,8 @@
+//! The metadata store from outside: against a model, through crashes, under faults, and on a real directory.
+
+#![allow(clippy::unwrap_used)]
+
+mod crash;
+mod faults;
+mod model;
+mod store;
