@@ -154,6 +154,16 @@ fn ec2_answers_what_it_does_not_do() {
         "The parameter BlockDeviceMapping is not supported by Nephos yet.",
     );
     check(
+        "Action=RunInstances&ImageId=a&MinCount=1&MaxCount=1&EbsOptimized=false&Monitoring.Enabled=true",
+        "UnsupportedOperation",
+        "The parameter Monitoring.Enabled is not supported by Nephos yet.",
+    );
+    check(
+        "Action=RebootInstances&InstanceId.1=i&X-Amz-Date=x",
+        "UnknownParameter",
+        "The parameter X-Amz-Date is not recognized",
+    );
+    check(
         "Action=RebootInstances&InstanceId.1=i&Filter.1.Bogus=%3Cx%3E",
         "UnknownParameter",
         "The parameter Filter.1.Bogus is not recognized",
