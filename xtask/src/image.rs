@@ -40,7 +40,8 @@ const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "ext4", "qemu_fw_cfg", "
 /// How the kernel is booted. The console is the serial line; the kernel speaks there of errors only. A panic is
 /// printed and resets at once, which QEMU is told to take for an exit. TCG's timers need no check, and probing
 /// for a PS/2 mouse costs most of a second.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable i8042.noaux i8042.nomux";
+const COMMAND_LINE: &str =
+    "console=ttyS0 quiet panic=-1 no_timer_check tsc=reliable i8042.noaux i8042.nomux cryptomgr.notests";
 
 /// The root disk's size: what a guest can write. The file is sparse.
 const DISK_MIB: u32 = 128;

@@ -1,5 +1,6 @@
 //! The way from an asynchronous caller (the API, the operator's service) to the region's owner and back.
 
+use crate::fleet::Fleet;
 use crate::refusal::Refusal;
 use crate::request::{Answer, Request};
 use base::ids::{AccountId, InstanceId};
@@ -24,6 +25,11 @@ pub enum Ask {
         instance: InstanceId,
         /// Where the answer goes; `None`: its host does not answer.
         answer: oneshot::Sender<Option<ConsoleData>>,
+    },
+    /// What the region sees of its fleet.
+    Fleet {
+        /// Where the answer goes.
+        answer: oneshot::Sender<Fleet>,
     },
 }
 
@@ -52,5 +58,12 @@ impl Asker {
         let (answer, answered) = oneshot::channel();
         self.asks.try_send(Ask::Console { instance, answer }).ok()?;
         answered.await.ok().flatten()
+    }
+
+    /// The region's zones and cells as it sees them; `None` if the region is stopping or too busy.
+    pub async fn fleet(&self) -> Option<Fleet> {
+        let (answer, answered) = oneshot::channel();
+        self.asks.try_send(Ask::Fleet { answer }).ok()?;
+        answered.await.ok()
     }
 }

@@ -12,20 +12,21 @@
 //! Invariant: nothing is answered or sent that is not durable in the store.
 
 pub mod account;
-pub mod asker;
 pub mod api;
+pub mod asker;
+pub mod config;
 pub mod fleet;
 pub mod image;
 pub mod instance;
 pub mod key_pair;
 pub mod model;
-// pub mod operator;
+pub mod operator;
 pub mod owner;
 pub mod placement;
 pub mod record;
 pub mod refusal;
 pub mod region;
 pub mod request;
-// pub mod serve;
+pub mod serve;
 pub mod tag;
 pub mod vpc;

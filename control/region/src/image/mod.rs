@@ -20,8 +20,8 @@ pub struct Image {
     pub root_device: String,
     /// RFC 3339.
     pub created: String,
-    /// The root disk's size in the guest.
-    pub disk_gib: u32,
+    /// The root disk's size in the guest, in MiB.
+    pub disk_mib: u32,
 }
 
 /// Why images cannot be read.
