@@ -142,12 +142,17 @@ impl Client {
         let client_token = format!("launch-{}-{}", self.index, self.launches);
         let mut parameters_sha256 = [0; 32];
         parameters_sha256[..8].copy_from_slice(&random.u64().to_le_bytes());
+        let template = TemplateRecord {
+            instance_type: name.into(),
+            terminate_on_shutdown: random.chance(0.2),
+            ..TemplateRecord::default()
+        };
         Request::Launch(Box::new(LaunchRequest {
             count_min,
             count,
             vcpus,
             memory_mib,
-            template: TemplateRecord { instance_type: name.into(), ..TemplateRecord::default() },
+            template,
             zone,
             client_token,
             parameters_sha256,

@@ -152,6 +152,7 @@ impl World {
         let stage = record.stage();
         let no_room = record.reason_code == "Server.InsufficientInstanceCapacity";
         let unasked = self.unasked.contains(&id) || owned.uncertain;
+        let terminates = record.template.as_ref().is_some_and(|template| template.terminate_on_shutdown);
         let kept = match (owned.wanted, stage) {
             (_, Stage::Claiming | Stage::Starting | Stage::Stopping | Stage::ShuttingDown) => {
                 return unrest(format!("{id} is still {stage:?}"));
@@ -159,7 +160,9 @@ impl World {
             (Wanted::Running, Stage::Running) | (Wanted::Stopped, Stage::Stopped) => true,
             (Wanted::Running, Stage::Stopped) => no_room || unasked,
             (Wanted::Stopped, Stage::Running) => owned.uncertain,
-            (Wanted::Running | Wanted::Stopped, Stage::Terminated) => owned.terminate_sent || no_room,
+            (Wanted::Running | Wanted::Stopped, Stage::Terminated) => {
+                owned.terminate_sent || no_room || (terminates && self.unasked.contains(&id))
+            }
             (Wanted::Terminated, stage) => stage == Stage::Terminated,
         };
         if kept {

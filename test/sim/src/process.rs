@@ -78,6 +78,9 @@ impl World {
             Node::Cell(cell) => self.cell_start(cell),
             Node::Host(host) => self.host_start(host),
         }
+        if !self.alive(node) {
+            return;
+        }
         let life = self.life(node);
         let phase = self.random.below(250_000);
         self.later(phase, Happening::Tick { node, life });
@@ -113,6 +116,10 @@ impl World {
         for link in self.links_of.get(&node).cloned().unwrap_or_default() {
             self.link_break(link, Break::Death);
         }
+        self.start_again(node);
+    }
+
+    fn start_again(&mut self, node: Node) {
         let down_us = if self.random.chance(0.2) { 8_000_000 } else { 1_500_000 };
         let wait = 5_000 + self.random.below(down_us);
         let life = self.life(node);
@@ -176,6 +183,10 @@ impl World {
         });
         match recovered {
             Ok(core) => self.region.core = Some(core),
+            Err(_) if self.region.store.failed_by_disk() => {
+                self.region.store.crash(&mut self.random);
+                self.start_again(Node::Region);
+            }
             Err(why) => self.violate_core(format!("the region cannot recover: {why}")),
         }
     }
@@ -189,6 +200,10 @@ impl World {
         });
         match recovered {
             Ok(core) => self.cells[cell].core = Some(core),
+            Err(_) if self.cells[cell].store.failed_by_disk() => {
+                self.cells[cell].store.crash(&mut self.random);
+                self.start_again(Node::Cell(cell));
+            }
             Err(why) => self.violate_core(format!("cell-{cell} cannot recover: {why}")),
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Store {
     waiting: VecDeque<(u64, Commit)>,
     /// What is being written now.
     batch: Vec<(u64, Commit)>,
+    /// The disk's next sync fails.
+    failing: bool,
     /// See [`crate::Sabotage::SyncsLie`].
     syncs_lie: bool,
 }
@@ -36,6 +38,7 @@ impl Store {
             engine: None,
             waiting: VecDeque::new(),
             batch: Vec::new(),
+            failing: false,
             syncs_lie,
         }
     }
@@ -75,6 +78,11 @@ impl Store {
         Ok(Opened { entries, revision, incarnation, term, leads })
     }
 
+    /// Whether a failed start is the broken disk's doing; then it can be tried again.
+    pub(crate) fn failed_by_disk(&self) -> bool {
+        self.failing
+    }
+
     /// Takes a commit; true if a flush is to begin.
     pub(crate) fn submit(&mut self, ticket: u64, commit: Commit) -> bool {
         self.waiting.push_back((ticket, commit));
@@ -109,7 +117,8 @@ impl Store {
     }
 
     /// The next flush finds a broken disk.
-    pub(crate) fn fail_next(&self) {
+    pub(crate) fn fail_next(&mut self) {
+        self.failing = true;
         self.disk.sync_fails_next();
     }
 
@@ -126,6 +135,7 @@ impl Store {
         }
         self.batch.clear();
         self.engine = None;
+        self.failing = false;
         self.disk.crash(random);
     }
 }
