@@ -4,12 +4,13 @@
 use crate::invariant::Invariant;
 use crate::process::Node;
 use crate::scenario::Sabotage;
+use crate::trace::Sight;
 use crate::world::{Happening, World};
 use base::ids::{AccountId, InstanceId, ReservationId};
 use base::random::Random;
 use region::instance::catalogue;
 use region::instance::record::TemplateRecord;
-use region::instance::state::State;
+use region::instance::state::{Acceptance, State};
 use region::refusal::Refusal;
 use region::request::{Answer, LaunchRequest, Request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -368,6 +369,9 @@ impl World {
         result: Result<Answer, Refusal>,
     ) -> Result<(), (Invariant, String)> {
         let lost = |what: String| Err((Invariant::NothingLost, what));
+        if call.tries > 1 && result.is_ok() {
+            self.report.saw(Sight::AnsweredAgain);
+        }
         let client = &mut self.clients[index];
         match (&call.request, result) {
             (Request::AccountCreate { client_token, .. }, Ok(Answer::Account(account))) => {
@@ -386,6 +390,12 @@ impl World {
                     self.trace.number(id.bits() as u64);
                 }
                 let count = ids.len() as u32;
+                if record.acceptance() == Acceptance::Acknowledged {
+                    self.report.saw(Sight::AnsweredEarly);
+                }
+                if count < request.count {
+                    self.report.saw(Sight::FewerThanMax);
+                }
                 if count != instances.len() as u32 || count < request.count_min || count > request.count {
                     let (min, max) = (request.count_min, request.count);
                     return lost(format!("asked for {min} to {max} instances, got {instances:?}"));
@@ -398,6 +408,7 @@ impl World {
                             before.reservation, before.instances
                         ));
                     }
+                    self.report.saw(Sight::TokenReplayed);
                     return Ok(());
                 }
                 for id in &ids {
@@ -436,11 +447,15 @@ impl World {
                 if known || !possible {
                     return lost(format!("{} was answered, then refused: {refusal}", request.client_token));
                 }
+                self.report.saw(Sight::LaunchRefused);
             }
             (_, Err(Refusal::AccountNotFound(_) | Refusal::InstancesNotFound(_))) => {
                 return lost("what was acknowledged is not found".into());
             }
-            (request, Err(_)) => {
+            (request, Err(refusal)) => {
+                if matches!(refusal, Refusal::InsufficientCapacity(_)) {
+                    self.report.saw(Sight::StartRefused);
+                }
                 let in_part = matches!(request, Request::Start(_));
                 for id in subjects(request) {
                     if let Some(owned) = client.owned.get_mut(id) {

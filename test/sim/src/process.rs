@@ -4,6 +4,7 @@
 use crate::link::Break;
 use crate::message::Message;
 use crate::store::{Opened, Store};
+use crate::trace::Sight;
 use crate::world::{Happening, World};
 use base::generation::Term;
 use base::random::Random;
@@ -175,7 +176,10 @@ impl World {
 
     fn region_start(&mut self) {
         let opened = self.region.store.open("region/term", "");
-        let recovered = opened.and_then(|Opened { entries, revision, incarnation, term, leads }| {
+        let recovered = opened.and_then(|Opened { entries, revision, incarnation, term, leads, torn }| {
+            if torn {
+                self.report.saw(Sight::StoreTorn);
+            }
             let model = region::model::Model::load(entries, revision).map_err(|error| error.to_string())?;
             let random = Random::from_seed(self.random.u64());
             let identity = self.region_identity.clone();

@@ -11,7 +11,7 @@ use crate::message::Message;
 use crate::process::{Node, Process};
 use crate::scenario::{Sabotage, Scenario};
 use crate::store::Store;
-use crate::trace::{Report, Trace};
+use crate::trace::{Report, Sight, Trace};
 use crate::zone::Zone;
 use base::clock::Timestamp;
 use base::ids::{CellId, HostId, InstanceId, ZoneName};
@@ -334,6 +334,9 @@ impl World {
             Ok(()) => {
                 self.rest_looks += 1;
                 self.ended = self.rest_looks >= REST_LOOKS;
+                if self.ended && self.terminated_by_guest() {
+                    self.report.saw(Sight::TerminatedByGuest);
+                }
                 None
             }
             Err(why) => {
