@@ -188,20 +188,24 @@ impl World {
             Some(sabotage) => self.link_sabotage(sabotage, to, message),
             None => message,
         };
-        let twice = self.scenario.duplicates && self.random.chance(0.03);
-        for _ in 0..=u32::from(twice) {
-            let toward = 1 - side;
-            let wait = latency_us(&mut self.random);
-            let state = &mut self.links[link];
-            let Some(connection) = state.up[side] else { return };
-            let at_us = state.last_us[toward].max(self.clock_us + wait);
-            if connection != state.connection || (!state.whole && at_us >= state.until_us[toward]) {
-                return;
-            }
-            state.last_us[toward] = at_us;
-            let message = Box::new(message.clone());
-            self.later(at_us - self.clock_us, Happening::Deliver { link, toward, connection, message });
+        let toward = 1 - side;
+        let wait = latency_us(&mut self.random);
+        let late = self.scenario.duplicates && self.random.chance(0.1);
+        let state = &mut self.links[link];
+        let Some(connection) = state.up[side] else { return };
+        let at_us = state.last_us[toward].max(self.clock_us + wait);
+        if connection != state.connection || (!state.whole && at_us >= state.until_us[toward]) {
+            return;
         }
+        state.last_us[toward] = at_us;
+        if late {
+            // Once more, after newer messages: no link does this, and the cores bear it all the same.
+            let wait = at_us - self.clock_us + self.random.below(3_000_000);
+            let message = Box::new(message.clone());
+            self.later(wait, Happening::Deliver { link, toward, connection, message });
+        }
+        let message = Box::new(message);
+        self.later(at_us - self.clock_us, Happening::Deliver { link, toward, connection, message });
     }
 
     /// A message arrives, unless its connection was broken before.

@@ -56,7 +56,7 @@ pub struct Scenario {
     pub crashes_between_effects: u32,
     /// A crash at a step.
     pub crash_at: Option<CrashPoint>,
-    /// Links say some messages twice although they are up.
+    /// Links repeat some messages up to three seconds late, after newer ones.
     pub duplicates: bool,
     /// Answers to customers are lost on their way, now and then.
     pub answers_lost: bool,
@@ -88,7 +88,7 @@ impl Scenario {
             faults: random.below(24) as u32,
             crashes_between_effects: random.below(12) as u32,
             crash_at: Some(crash_at),
-            duplicates: random.chance(0.3),
+            duplicates: random.chance(0.5),
             answers_lost: random.chance(0.5),
             sabotage: None,
             trace: false,
