@@ -64,7 +64,7 @@ pub fn arguments(
         "-drive",
         &format!("if=none,id=root,file={},format=qcow2,discard=unmap", files::DISK),
         "-device",
-        "virtio-blk-pci,drive=root,bootindex=0,romfile=",
+        "virtio-blk-pci,drive=root,romfile=",
         "-device",
         "virtio-rng-pci,romfile=",
     ]);
@@ -164,7 +164,7 @@ mod tests {
             q35,usb=off,vmport=off|-accel|tcg,tb-size=256|-cpu|max,la57=off|-smp|2|-m|1024M|-rtc|base=utc|\
             -kernel|/images/ami-1/vmlinuz|-initrd|/images/ami-1/initrd.img|-append|console=ttyS0 root=/dev/vda|\
             -drive|if=none,id=root,file=machine/disk.qcow2,format=qcow2,discard=unmap|\
-            -device|virtio-blk-pci,drive=root,bootindex=0,romfile=|-device|virtio-rng-pci,romfile=|-smbios|\
+            -device|virtio-blk-pci,drive=root,romfile=|-device|virtio-rng-pci,romfile=|-smbios|\
             type=1,manufacturer=Nephos,product=t3.micro,,evil=1,serial=i-0123456789abcdef0,\
             uuid=ec201234-5678-49ab-8cde-0000000000f0|\
             -fw_cfg|name=opt/nephos/meta-data,file=meta-data|-fw_cfg|name=opt/nephos/user-data,file=user-data|\

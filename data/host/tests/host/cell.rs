@@ -8,6 +8,7 @@ use contract::{
     ConsoleRead, FromHost, HostDocument, HostStatus, Phase, Target, ToHost, VmAssignment, VmSpec, VmStatus,
     from_host, to_host,
 };
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -142,12 +143,14 @@ impl Cell {
 
     pub async fn waits(&self, vm: &str, what: &str, wanted: impl Fn(&VmStatus) -> bool) -> VmStatus {
         let generation = self.assignments[vm].generation;
+        let last = RefCell::new(String::new());
         let seen = || {
             let state = self.state.lock().unwrap();
+            *last.borrow_mut() = format!("{:?}", state.status);
             let status = state.status.as_ref()?.vms.iter().find(|status| status.instance_id == vm)?;
             (status.generation == generation && wanted(status)).then(|| status.clone())
         };
-        until(what, seen).await
+        until(what, &last, seen).await
     }
 
     pub fn phases_forget(&self) {
@@ -160,10 +163,12 @@ impl Cell {
 
     /// Waits until the VM's console holds `text`; returns the console.
     pub async fn console_shows(&self, vm: &str, text: &str) -> String {
+        let last = RefCell::new(String::new());
         let ask = || {
             let mut state = self.state.lock().unwrap();
             let console = state.consoles.values().next_back().cloned().unwrap_or_default();
             let console = String::from_utf8_lossy(&console).into_owned();
+            last.borrow_mut().clone_from(&console);
             if console.contains(text) {
                 return Some(console);
             }
@@ -175,12 +180,13 @@ impl Cell {
             state.consoles.retain(|id, _| id + 8 > request_id);
             None
         };
-        until(&format!("the console of {vm} shows {text:?}"), ask).await
+        until(&format!("the console of {vm} shows {text:?}"), &last, ask).await
     }
 }
 
-/// The first thing that `look` finds; it looks again and again until it does, within a bound.
-pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// The first thing that `look` finds; it looks again and again until it does, within a bound. `last` is what it saw
+/// last, for the failure.
+pub async fn until<T>(what: &str, last: &RefCell<String>, mut look: impl FnMut() -> Option<T>) -> T {
     let looking = async {
         loop {
             if let Some(found) = look() {
@@ -191,6 +197,6 @@ pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     };
     match tokio::time::timeout(PATIENCE, looking).await {
         Ok(found) => found,
-        Err(_) => panic!("waited for {PATIENCE:?} in vain: {what}"),
+        Err(_) => panic!("waited for {PATIENCE:?} in vain: {what}; last: {}", last.borrow()),
     }
 }

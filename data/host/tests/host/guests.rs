@@ -109,7 +109,7 @@ async fn a_guest_boots_is_adopted_restarted_rebooted_stopped_and_destroyed() {
     cell.intend(VM, Target::Running, with_image);
     cell.reaches(VM, Phase::Running).await;
     cell.console_shows(VM, "the user data was here").await;
-    let pid = until("status.json names the process", || host.pid()).await;
+    let pid = until("status.json names the process", &Default::default(), || host.pid()).await;
     assert_eq!(guests(directory.path()), [pid]);
 
     // kill -9 of the agent: the guest goes on, and the next agent adopts it.
@@ -129,7 +129,7 @@ async fn a_guest_boots_is_adopted_restarted_rebooted_stopped_and_destroyed() {
     cell.phases_forget();
     cell.intend(VM, Target::Running, |assignment| assignment.spec.as_mut().unwrap().reboots = 1);
     let before = guests(directory.path());
-    until("the reboot has made another process", || {
+    until("the reboot has made another process", &Default::default(), || {
         let now = guests(directory.path());
         (now.len() == 1 && now != before).then_some(())
     })
@@ -164,7 +164,10 @@ async fn a_host_that_goes_down_takes_its_guests_down_and_starts_them_again_witho
     assert!(!cell.phases(VM).contains(&Phase::Stopped));
     std::fs::write(directory.path().join("cell"), "127.0.0.1:1").unwrap();
     host.agent_start();
-    until("the guest runs again", || (guests(directory.path()).len() == 1).then_some(())).await;
+    until("the guest runs again", &Default::default(), || {
+        (guests(directory.path()).len() == 1).then_some(())
+    })
+    .await;
     host.agent_signal(Signal::TERM);
     assert_eq!(guests(directory.path()).len(), 1, "SIGTERM leaves the guests running");
 }

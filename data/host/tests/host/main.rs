@@ -48,7 +48,7 @@ async fn a_simulated_vm_lives_through_the_agents_restart() {
     cell.intend(VM, Target::Running, |_| {});
     cell.reaches(VM, Phase::Running).await;
     cell.console_shows(VM, &format!("simulated console of {VM}")).await;
-    until("status.json says so", || {
+    until("status.json says so", &Default::default(), || {
         let status = status_json(directory.path())?;
         (status["vms"][VM]["phase"] == "running" && status["accelerator"] == "simulated").then_some(())
     })
@@ -76,7 +76,7 @@ async fn two_agents_never_share_a_directory() {
     let directory = tempfile::tempdir().unwrap();
     let _cell = Cell::start(directory.path()).await;
     let first = tokio::spawn(serve(config(directory.path())));
-    until("the first agent runs", || status_json(directory.path())).await;
+    until("the first agent runs", &Default::default(), || status_json(directory.path())).await;
     let second = serve(config(directory.path())).await;
     assert!(matches!(second, Err(HostError::Locked(_))), "{second:?}");
     first.abort();
