@@ -1,6 +1,9 @@
 //! A cell's and a zone's processes over real links: mutual TLS, ports of the system's choosing, a store on disk.
 //! The region and the host are links of the test's own.
 
+// The test's own fixtures may fail as loudly as its tests.
+#![allow(clippy::unwrap_used)]
+
 use base::config::Address;
 use base::ids::{CellId, ZoneName};
 use cell::serve::{CellConfig, CellError, serve_until};
