@@ -1,2 +1,98 @@
-//! stub
-fn main() {}
+//! All automation of the project, behind `cargo xtask`.
+//!
+//! Called by people and by `.ci/run`. One module per command; `progress` shows long steps, `tree` knows where
+//! things lie. Invariant: depends on no crate of the workspace, because it installs what they need to build.
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod cargo;
+mod cpio;
+mod debian;
+mod fuzz;
+mod image;
+mod ingredients;
+mod progress;
+mod python;
+mod setup;
+mod test;
+mod tree;
+mod up;
+
+use tree::Tree;
+
+const EXAMPLES: &str = "\
+Examples:
+  cargo xtask up                     everything that is missing, then a cloud on this machine
+  cargo xtask up -- --zones 1 --small
+  cargo xtask test                   the same set-up, then every test
+  cargo xtask test -- -p host adopt  arguments of `cargo test` instead of --workspace
+  cargo xtask fuzz sigv4 --seconds 60
+  cargo xtask bench first-light";
+
+/// Builds, tests and runs Nephos.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Installs what is missing, builds, makes the guest image and starts a cloud.
+    Up {
+        /// Arguments of `nephos up`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Installs what is missing, builds, makes the guest image and runs every test.
+    Test {
+        /// Arguments of `cargo test`, in the place of `--workspace`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Checks format and lints, then does what `test` does.
+    Ci,
+    /// Installs what is missing; says what to install where it may not.
+    Setup,
+    /// Makes the default guest image, if its sources have changed.
+    Image,
+    /// Fuzzes one target with cargo-fuzz on the nightly toolchain.
+    Fuzz {
+        /// The fuzz target; `cargo xtask fuzz list` lists them.
+        name: String,
+        /// How long, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Runs benchmarks beside their peers; prints tables and writes target/bench/NAME.json.
+    Bench {
+        /// Which; all without a name.
+        names: Vec<String>,
+    },
+    /// Everything that is checked before a release: `ci`, then every benchmark.
+    Full,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let tree = Tree::find()?;
+    match cli.command {
+        Command::Up { arguments } => up::run(&tree, &arguments),
+        Command::Test { arguments } => test::run(&tree, &arguments),
+        Command::Ci => test::ci(&tree),
+        Command::Setup => setup::run(&tree),
+        Command::Image => {
+            setup::run(&tree)?;
+            image::ensure(&tree).map(|_| ())
+        }
+        Command::Fuzz { name, seconds } => fuzz::run(&tree, &name, seconds),
+        Command::Bench { names } => bench::run(&tree, &names),
+        Command::Full => {
+            test::ci(&tree)?;
+            bench::run(&tree, &[])
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The HTTP server: connections, bounds, and the way of one request.
+
+use crate::authenticate::{CredentialSource, authenticate, caller, service_of};
+use crate::throttle::Throttle;
+use aws::ec2::Ec2;
+use aws::service::ServiceTable;
+use aws::service_quotas::ServiceQuotas;
+use aws::shape::Limits;
+use aws::sigv4::SigningKeys;
+use aws::sts::Sts;
+use aws::{ApiError, Request, Response, codes, ec2, protocol, service_quotas, sts};
+use base::clock::Timestamp;
+use base::ids::RegionName;
+use base::random::Random;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// A client that does not finish its header or its body by then is let go.
+const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// Connections at once.
+const CONNECTIONS_MAX: usize = 4_096;
+/// Signing keys that are remembered.
+const SIGNING_KEYS_MAX: usize = 10_000;
+
+/// The services behind the gateway.
+pub struct Services {
+    /// Amazon EC2.
+    pub ec2: Arc<dyn Ec2>,
+    /// The Security Token Service.
+    pub sts: Arc<dyn Sts>,
+    /// Service Quotas.
+    pub service_quotas: Arc<dyn ServiceQuotas>,
+}
+
+/// What is fixed about a gateway.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The region whose requests it takes.
+    pub region: RegionName,
+    /// What each account may ask in the long run.
+    pub requests_per_second_per_account: u32,
+}
+
+/// A region's gateway.
+pub struct Gateway {
+    config: GatewayConfig,
+    services: Services,
+    credentials: Arc<dyn CredentialSource>,
+    keys: SigningKeys,
+    throttle: Throttle,
+    random: Mutex<Random>,
+}
+
+static TABLES: [&ServiceTable; 3] = [&ec2::SERVICE, &sts::SERVICE, &service_quotas::SERVICE];
+
+/// Why a request could not be read.
+enum Unread {
+    TooLarge,
+    TooSlow,
+    Broken(String),
+}
+
+impl Gateway {
+    /// A gateway before these services.
+    pub fn new(
+        config: GatewayConfig,
+        services: Services,
+        credentials: Arc<dyn CredentialSource>,
+    ) -> Arc<Gateway> {
+        Arc::new(Gateway {
+            throttle: Throttle::new(config.requests_per_second_per_account),
+            config,
+            services,
+            credentials,
+            keys: SigningKeys::new(SIGNING_KEYS_MAX),
+            random: Mutex::new(Random::from_os()),
+        })
+    }
+
+    /// Serves connections for ever.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let Ok(permit) = connections.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let gateway = self.clone();
+                    tokio::spawn(async move {
+                        gateway.connection(stream, peer).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: those of finished connections come back.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let service = service_fn(|request| {
+            let gateway = self.clone();
+            async move { Ok::<_, Infallible>(gateway.request(request, peer).await) }
+        });
+        let served = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(READ_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%peer, error = base::error::chain(&error), "a connection ended early");
+        }
+    }
+
+    async fn request(
+        &self,
+        request: http::Request<Incoming>,
+        peer: SocketAddr,
+    ) -> http::Response<Full<Bytes>> {
+        let began = Instant::now();
+        let request_id = self.request_id();
+        let (parts, body) = request.into_parts();
+        let body = read(body).await;
+        let mut log = Line::default();
+        let response = self.answer(&parts, &body, peer, &request_id, &mut log).await;
+        tracing::info!(
+            request_id,
+            account = log.account,
+            service = log.service,
+            operation = log.operation,
+            status = response.status,
+            code = response.error_code.as_deref().unwrap_or("ok"),
+            micros = began.elapsed().as_micros() as u64,
+            "call"
+        );
+        // What is left of a body that was not read would be taken for the next request.
+        to_http(response, body.is_err())
+    }
+
+    async fn answer(
+        &self,
+        parts: &http::request::Parts,
+        body: &Result<Bytes, Unread>,
+        peer: SocketAddr,
+        request_id: &str,
+        log: &mut Line,
+    ) -> Response {
+        let headers: Vec<(&str, &str)> = parts
+            .headers
+            .iter()
+            .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str(), value)))
+            .collect();
+        let request = Request {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &headers,
+            body: body.as_deref().unwrap_or_default(),
+        };
+        let service = service_of(&request, &TABLES).unwrap_or(&ec2::SERVICE);
+        log.service = service.name;
+        let refuse = |error: ApiError| protocol::encode_error(service, &error, request_id);
+        if let Err(unread) = body {
+            return refuse(unread_error(unread));
+        }
+        let now = Timestamp::now();
+        let proven =
+            authenticate(&request, service, &self.config.region, &*self.credentials, &self.keys, now);
+        let (credential, access_key_id) = match proven {
+            Ok(proven) => proven,
+            Err(error) => return refuse(error),
+        };
+        log.account = credential.account.to_string();
+        if !self.throttle.admit(credential.account, now) {
+            return refuse(ApiError::new(codes::REQUEST_LIMIT_EXCEEDED, "Request limit exceeded."));
+        }
+        let call = match protocol::decode(service, &request) {
+            Ok(call) => call,
+            Err(error) => return refuse(error),
+        };
+        log.operation.clone_from(&call.operation);
+        let (region, id) = (&self.config.region, request_id.to_owned());
+        let caller = caller(credential, access_key_id, region, &request, id, peer.ip());
+        match service.name {
+            "ec2" => self.services.ec2.dispatch(&caller, call).await,
+            "sts" => self.services.sts.dispatch(&caller, call).await,
+            _ => self.services.service_quotas.dispatch(&caller, call).await,
+        }
+    }
+
+    /// Unique, in the form of a UUID (RFC 9562, version 4).
+    fn request_id(&self) -> String {
+        let bits = self.random.lock().unwrap_or_else(PoisonError::into_inner).u128();
+        let bits = bits & !(0xf << 76) | 0x4 << 76;
+        let bits = bits & !(0x3 << 62) | 0x2 << 62;
+        let hex = format!("{bits:032x}");
+        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    }
+}
+
+/// What the log says of a call, as far as it was understood.
+#[derive(Default)]
+struct Line {
+    account: String,
+    service: &'static str,
+    operation: String,
+}
+
+/// The whole body, bounded in size and time.
+async fn read(body: Incoming) -> Result<Bytes, Unread> {
+    if body.size_hint().lower() > Limits::BYTES as u64 {
+        return Err(Unread::TooLarge);
+    }
+    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, Limits::BYTES).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Unread::TooLarge),
+        Ok(Err(error)) => Err(Unread::Broken(error.to_string())),
+        Err(_) => Err(Unread::TooSlow),
+    }
+}
+
+fn unread_error(unread: &Unread) -> ApiError {
+    match unread {
+        Unread::TooLarge => ApiError::new(
+            codes::REQUEST_ENTITY_TOO_LARGE,
+            format!("The request is larger than {} bytes", Limits::BYTES),
+        ),
+        Unread::TooSlow => ApiError::client(
+            "RequestTimeout",
+            format!("The request's body did not arrive within {} seconds", READ_TIMEOUT.as_secs()),
+        ),
+        Unread::Broken(why) => {
+            ApiError::client("MalformedQueryString", format!("The request's body could not be read: {why}"))
+        }
+    }
+}
+
+fn to_http(response: Response, close: bool) -> http::Response<Full<Bytes>> {
+    let mut builder = http::Response::builder().status(response.status);
+    for (name, value) in &response.headers {
+        builder = builder.header(*name, value);
+    }
+    if close {
+        builder = builder.header("connection", "close");
+    }
+    builder.body(Full::new(Bytes::from(response.body))).unwrap_or_else(|_| {
+        // Only a header value that is not one could bring us here, and all of ours are ASCII.
+        let mut plain = http::Response::new(Full::default());
+        *plain.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        plain
+    })
+}

@@ -1,0 +1,202 @@
+//! The read model: every record of every account in memory, with what is derived from them (members of launches
+//! that have no record yet, the index of access keys). Fed only with what is durable, one commit at a time; reads
+//! of the API are served from it.
+
+use crate::account::record::AccountRecord;
+use crate::instance;
+use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
+use crate::instance::state::{Acceptance, Stage};
+use crate::key_pair::record::KeyPairRecord;
+use crate::record::{Name, Record, RecordError, decode};
+use crate::tag::record::TagsRecord;
+use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use metastore::{Entry, Revision};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Everything that is known, at a revision of the store.
+#[derive(Default)]
+pub struct Model {
+    /// The last commit that is in it.
+    pub revision: Revision,
+    accounts: BTreeMap<AccountId, Account>,
+    by_access_key: BTreeMap<String, AccountId>,
+    by_instance: BTreeMap<InstanceId, AccountId>,
+}
+
+/// What is known of one account.
+#[derive(Default)]
+pub struct Account {
+    /// The account itself; `None` only before its record is read.
+    pub record: Option<Arc<AccountRecord>>,
+    /// Instances, those derived from an unsettled launch included.
+    pub instances: BTreeMap<InstanceId, Arc<InstanceRecord>>,
+    /// Launches.
+    pub reservations: BTreeMap<ReservationId, Arc<ReservationRecord>>,
+    /// Key pairs.
+    pub key_pairs: BTreeMap<KeyPairId, Arc<KeyPairRecord>>,
+    /// Tags of resources without a record of their own, by resource id.
+    pub tags: BTreeMap<String, Arc<TagsRecord>>,
+    /// Idempotency tokens, by operation and token.
+    pub tokens: BTreeMap<String, Arc<TokenRecord>>,
+    /// Members of unsettled launches that have a record of their own.
+    stored: BTreeSet<InstanceId>,
+    vcpus_occupied: u32,
+}
+
+impl Model {
+    /// The model of a store's entries.
+    pub fn load(entries: Vec<Entry>, revision: Revision) -> Result<Model, RecordError> {
+        let mut model = Model { revision, ..Model::default() };
+        let mut reservations = Vec::new();
+        for entry in entries {
+            match decode(&entry.key, &entry.value)? {
+                // Members with a record of their own come before what is derived for the others.
+                Some((account, name, record @ Record::Reservation(_))) => {
+                    reservations.push((account, name, record))
+                }
+                Some((account, name, record)) => model.apply(account, &name, Some(record)),
+                None => {}
+            }
+        }
+        for (account, name, record) in reservations {
+            model.apply(account, &name, Some(record));
+        }
+        Ok(model)
+    }
+
+    /// The account, if it exists.
+    pub fn account(&self, id: AccountId) -> Option<&Account> {
+        self.accounts.get(&id)
+    }
+
+    /// All accounts.
+    pub fn accounts(&self) -> impl Iterator<Item = (AccountId, &Account)> {
+        self.accounts.iter().map(|(id, account)| (*id, account))
+    }
+
+    /// The account whose access key this is.
+    pub fn account_of_key(&self, access_key_id: &str) -> Option<&Arc<AccountRecord>> {
+        self.accounts.get(self.by_access_key.get(access_key_id)?)?.record.as_ref()
+    }
+
+    /// The account whose instance this is.
+    pub fn account_of_instance(&self, id: InstanceId) -> Option<AccountId> {
+        self.by_instance.get(&id).copied()
+    }
+
+    /// An instance, whosever it is.
+    pub fn instance(&self, id: InstanceId) -> Option<&Arc<InstanceRecord>> {
+        self.accounts.get(self.by_instance.get(&id)?)?.instances.get(&id)
+    }
+
+    /// Puts (`Some`) or removes (`None`) a record.
+    pub fn apply(&mut self, id: AccountId, name: &Name, record: Option<Record>) {
+        let account = self.accounts.entry(id).or_default();
+        match (name, record) {
+            (Name::Account, Some(Record::Account(record))) => {
+                self.by_access_key.insert(record.access_key_id.clone(), id);
+                account.record = Some(record);
+            }
+            (Name::Instance(instance), Some(Record::Instance(record))) => {
+                self.by_instance.insert(*instance, id);
+                account.stored.insert(*instance);
+                account.insert_instance(*instance, record);
+            }
+            (Name::Instance(instance), _) => {
+                self.by_instance.remove(instance);
+                account.stored.remove(instance);
+                account.remove_instance(*instance);
+            }
+            (Name::Reservation(reservation), Some(Record::Reservation(record))) => {
+                let settled = record.acceptance() == Acceptance::Settled;
+                for (index, member) in instance::members(&record) {
+                    if account.stored.contains(&member) {
+                        continue;
+                    }
+                    if settled {
+                        // Dropped between MinCount and MaxCount.
+                        account.remove_instance(member);
+                        self.by_instance.remove(&member);
+                    } else {
+                        account.insert_instance(
+                            member,
+                            Arc::new(instance::member_derive(&record, index, member)),
+                        );
+                        self.by_instance.insert(member, id);
+                    }
+                }
+                account.reservations.insert(*reservation, record);
+            }
+            (Name::Reservation(reservation), _) => {
+                if let Some(record) = account.reservations.remove(reservation) {
+                    for (_, member) in instance::members(&record) {
+                        if !account.stored.contains(&member) {
+                            account.remove_instance(member);
+                            self.by_instance.remove(&member);
+                        }
+                    }
+                }
+            }
+            (Name::KeyPair(key_pair), Some(Record::KeyPair(record))) => {
+                account.key_pairs.insert(*key_pair, record);
+            }
+            (Name::KeyPair(key_pair), _) => {
+                account.key_pairs.remove(key_pair);
+            }
+            (Name::Tags(resource), Some(Record::Tags(record))) => {
+                account.tags.insert(resource.clone(), record);
+            }
+            (Name::Tags(resource), _) => {
+                account.tags.remove(resource);
+            }
+            (Name::Token(token), Some(Record::Token(record))) => {
+                account.tokens.insert(token.clone(), record);
+            }
+            (Name::Token(token), _) => {
+                account.tokens.remove(token);
+            }
+            (Name::Account, _) => {}
+        }
+    }
+}
+
+impl Account {
+    /// The instances that customers can see: not those of a launch that may still be undone.
+    pub fn instances_visible(&self) -> impl Iterator<Item = &Arc<InstanceRecord>> {
+        self.instances.values().filter(|record| self.instance_is_visible(record))
+    }
+
+    /// Whether customers can see the instance.
+    pub fn instance_is_visible(&self, record: &InstanceRecord) -> bool {
+        if record.stage() != Stage::Claiming {
+            return true;
+        }
+        let reservation = record.reservation_id.parse().ok();
+        let reservation = reservation.and_then(|id: ReservationId| self.reservations.get(&id));
+        reservation.is_none_or(|reservation| reservation.acceptance() != Acceptance::Claiming)
+    }
+
+    /// Whether the instance has a record of its own (else it is derived from its launch).
+    pub fn instance_is_stored(&self, id: InstanceId) -> bool {
+        self.stored.contains(&id)
+    }
+
+    /// vCPUs of all instances that occupy their place.
+    pub fn vcpus_occupied(&self) -> u32 {
+        self.vcpus_occupied
+    }
+
+    fn insert_instance(&mut self, id: InstanceId, record: Arc<InstanceRecord>) {
+        self.vcpus_occupied += record.vcpus_occupied();
+        if let Some(old) = self.instances.insert(id, record) {
+            self.vcpus_occupied -= old.vcpus_occupied();
+        }
+    }
+
+    fn remove_instance(&mut self, id: InstanceId) {
+        if let Some(old) = self.instances.remove(&id) {
+            self.vcpus_occupied -= old.vcpus_occupied();
+        }
+    }
+}

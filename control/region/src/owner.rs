@@ -1,0 +1,187 @@
+//! The owner of one account: orders its work and batches it into commits.
+//!
+//! One commit of an account is in flight at a time; what arrives meanwhile waits, and then goes into the next one
+//! together. So an account's requests see one another's effects in order without a compare-and-set loop, and an
+//! account commits as fast as the disk flushes, whatever the number of requests in each flush.
+
+use crate::account::record::AccountRecord;
+use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
+use crate::instance::state::{Acceptance, Stage};
+use crate::key_pair::record::KeyPairRecord;
+use crate::model::{Account, Model};
+use crate::record::{Name, Record};
+use crate::tag::record::TagsRecord;
+use base::clock::Timestamp;
+use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use base::random::Random;
+use metastore::{Commit, Condition, Op};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a batch changes: `None` is a removal.
+pub type Writes = BTreeMap<Name, Option<Record>>;
+
+/// Operations that one piece of work may need at most; a batch that has less room left is committed first.
+pub const WORK_OPS_MAX: usize = 100;
+
+/// A piece of work's view of its account: the durable records beneath what the batch has changed so far.
+pub struct Tx<'a> {
+    /// When the work is done.
+    pub now: Timestamp,
+    /// Where new ids come from.
+    pub random: &'a mut Random,
+    account: Option<&'a Account>,
+    batch: &'a Writes,
+    writes: Writes,
+}
+
+impl<'a> Tx<'a> {
+    /// A view of `account` as `batch` has left it.
+    pub fn new(
+        now: Timestamp,
+        random: &'a mut Random,
+        account: Option<&'a Account>,
+        batch: &'a Writes,
+    ) -> Self {
+        Tx { now, random, account, batch, writes: Writes::new() }
+    }
+
+    /// What the work has changed.
+    pub fn into_writes(self) -> Writes {
+        self.writes
+    }
+
+    /// How many records the work has changed.
+    pub fn writes_len(&self) -> usize {
+        self.writes.len()
+    }
+
+    /// Puts a record.
+    pub fn put(&mut self, name: Name, record: Record) {
+        self.writes.insert(name, Some(record));
+    }
+
+    /// Puts an instance.
+    pub fn put_instance(&mut self, id: InstanceId, record: InstanceRecord) {
+        self.put(Name::Instance(id), Record::Instance(Arc::new(record)));
+    }
+
+    /// Removes a record.
+    pub fn delete(&mut self, name: Name) {
+        self.writes.insert(name, None);
+    }
+
+    fn changed(&self, name: &Name) -> Option<&Option<Record>> {
+        self.writes.get(name).or_else(|| self.batch.get(name))
+    }
+
+    /// The account, if it exists.
+    pub fn account(&self) -> Option<Arc<AccountRecord>> {
+        match self.changed(&Name::Account) {
+            Some(Some(Record::Account(record))) => Some(record.clone()),
+            Some(_) => None,
+            None => self.account.and_then(|account| account.record.clone()),
+        }
+    }
+
+    /// An instance (derived members of launches included).
+    pub fn instance(&self, id: InstanceId) -> Option<Arc<InstanceRecord>> {
+        match self.changed(&Name::Instance(id)) {
+            Some(Some(Record::Instance(record))) => Some(record.clone()),
+            Some(_) => None,
+            None => self.account?.instances.get(&id).cloned(),
+        }
+    }
+
+    /// An instance that customers can see.
+    pub fn instance_visible(&self, id: InstanceId) -> Option<Arc<InstanceRecord>> {
+        let record = self.instance(id)?;
+        let reservation = record.reservation_id.parse().ok().and_then(|id| self.reservation(id));
+        let undecided = reservation.is_some_and(|r| r.acceptance() == Acceptance::Claiming);
+        let visible = record.stage() != Stage::Claiming || !undecided;
+        visible.then_some(record)
+    }
+
+    /// vCPUs of all instances that occupy their place, those of launches that this batch accepts included.
+    pub fn vcpus_occupied(&self) -> u32 {
+        let mut vcpus = self.account.map_or(0, Account::vcpus_occupied);
+        for name in self.batch.keys().chain(self.writes.keys().filter(|name| !self.batch.contains_key(*name)))
+        {
+            if let Name::Instance(id) = name {
+                let before = self.account.and_then(|account| account.instances.get(id));
+                vcpus -= before.map_or(0, |record| record.vcpus_occupied());
+                vcpus += self.instance(*id).map_or(0, |record| record.vcpus_occupied());
+            }
+        }
+        let accepted = self.batch.iter().filter_map(|(name, record)| match (name, record) {
+            (Name::Reservation(id), Some(Record::Reservation(record))) => {
+                let known = self.account.is_some_and(|account| account.reservations.contains_key(id));
+                (!known).then(|| record.vcpus())
+            }
+            _ => None,
+        });
+        vcpus + accepted.sum::<u32>()
+    }
+
+    /// A launch.
+    pub fn reservation(&self, id: ReservationId) -> Option<Arc<ReservationRecord>> {
+        match self.changed(&Name::Reservation(id)) {
+            Some(Some(Record::Reservation(record))) => Some(record.clone()),
+            Some(_) => None,
+            None => self.account?.reservations.get(&id).cloned(),
+        }
+    }
+
+    /// An idempotency token.
+    pub fn token(&self, token: &str) -> Option<Arc<TokenRecord>> {
+        match self.changed(&Name::Token(token.to_owned())) {
+            Some(Some(Record::Token(record))) => Some(record.clone()),
+            Some(_) => None,
+            None => self.account?.tokens.get(token).cloned(),
+        }
+    }
+
+    /// Every key pair.
+    pub fn key_pairs(&self) -> Vec<(KeyPairId, Arc<KeyPairRecord>)> {
+        let mut all: BTreeMap<KeyPairId, Arc<KeyPairRecord>> =
+            self.account.map(|account| account.key_pairs.clone()).unwrap_or_default();
+        for (name, record) in self.batch.iter().chain(&self.writes) {
+            match (name, record) {
+                (Name::KeyPair(id), Some(Record::KeyPair(record))) => {
+                    all.insert(*id, record.clone());
+                }
+                (Name::KeyPair(id), None) => {
+                    all.remove(id);
+                }
+                _ => {}
+            }
+        }
+        all.into_iter().collect()
+    }
+
+    /// The tags of a resource that has no record of its own.
+    pub fn tags(&self, resource: &str) -> Option<Arc<TagsRecord>> {
+        match self.changed(&Name::Tags(resource.to_owned())) {
+            Some(Some(Record::Tags(record))) => Some(record.clone()),
+            Some(_) => None,
+            None => self.account?.tags.get(resource).cloned(),
+        }
+    }
+}
+
+/// The commit of a batch, on condition that this process still leads.
+pub fn commit(account: AccountId, writes: &Writes, leads: Condition) -> Commit {
+    let op = |(name, record): (&Name, &Option<Record>)| match record {
+        Some(record) => Op::Put(name.key(account), record.encode()),
+        None => Op::Delete(name.key(account)),
+    };
+    Commit { conditions: vec![leads], ops: writes.iter().map(op).collect() }
+}
+
+/// Puts a durable batch into the model.
+pub fn apply(model: &mut Model, account: AccountId, writes: &Writes) {
+    // Instances before reservations (the order of `Name`): a member that has its own record is not derived.
+    for (name, record) in writes {
+        model.apply(account, name, record.clone());
+    }
+}

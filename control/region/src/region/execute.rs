@@ -1,0 +1,140 @@
+//! What requests do to their account, on a [`Tx`]; and what is removed when it has had its time.
+
+use super::{Identity, Outcome, Wants};
+use crate::fleet::Fleet;
+use crate::instance::state::{Acceptance, Stage};
+use crate::instance::{self, launch, lifecycle, reconcile};
+use crate::model::{Account, Model};
+use crate::owner::{Tx, WORK_OPS_MAX};
+use crate::record::{Name, Record};
+use crate::refusal::Refusal;
+use crate::request::{Answer, Request};
+use crate::vpc::DefaultNetwork;
+use crate::{key_pair, tag};
+use base::clock::Timestamp;
+use base::ids::{AccountId, ReservationId, ZoneName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long idempotency tokens are kept at least. Source: Amazon EC2 API Reference, "Ensuring idempotency".
+const TOKEN_KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// What a request is decided with, beside its account's records.
+pub(super) struct Scene<'a> {
+    pub fleet: &'a Fleet,
+    pub model: &'a Model,
+    pub identity: &'a Identity,
+    pub account: AccountId,
+}
+
+impl Scene<'_> {
+    /// Whether a resource that has no record of its own exists: an image, or the account's default network.
+    fn resource_exists(&self, resource: &str) -> bool {
+        let image = resource.parse().is_ok_and(|image| self.identity.images.contains(&image));
+        image || self.network().owns(resource)
+    }
+
+    fn network(&self) -> DefaultNetwork {
+        DefaultNetwork::of(self.account, self.identity.zones.iter().map(|(zone, _)| zone.clone()))
+    }
+
+    /// vCPUs of the account's instances, by zone.
+    fn occupied(&self) -> BTreeMap<ZoneName, u32> {
+        let mut occupied: BTreeMap<ZoneName, u32> = BTreeMap::new();
+        let account = self.model.account(self.account);
+        for record in account.into_iter().flat_map(|account| account.instances.values()) {
+            if let Ok(zone) = record.zone.parse() {
+                *occupied.entry(zone).or_default() += record.vcpus_occupied();
+            }
+        }
+        occupied
+    }
+}
+
+/// Carries out a request on its account, or refuses it.
+pub(super) fn execute(tx: &mut Tx<'_>, scene: &Scene<'_>, request: Request) -> Result<Outcome, Refusal> {
+    if tx.account().is_none() {
+        return Err(Refusal::AccountNotFound(scene.account));
+    }
+    let vcpus_limit = scene.identity.vcpus_per_account;
+    Ok(Outcome::Answer(match request {
+        Request::AccountCreate { .. } => Answer::Done,
+        Request::Launch(request) => {
+            let id = launch::accept(tx, scene.fleet, &request, &scene.occupied(), vcpus_limit)?;
+            return Ok(Outcome::Waits(Wants::Launched(id)));
+        }
+        Request::Start(ids) => {
+            let changes = lifecycle::start(tx, &ids, vcpus_limit)?;
+            return Ok(Outcome::Waits(Wants::Started(changes)));
+        }
+        Request::Stop { instances, force } => Answer::States(lifecycle::stop(tx, &instances, force)?),
+        Request::Reboot(ids) => {
+            lifecycle::reboot(tx, &ids)?;
+            Answer::Done
+        }
+        Request::Terminate(ids) => Answer::States(lifecycle::terminate(tx, &ids)?),
+        Request::InstanceModify(id, change) => {
+            lifecycle::modify(tx, id, change)?;
+            Answer::Done
+        }
+        Request::KeyPairCreate(record) => Answer::KeyPair(key_pair::key_pair_create(tx, *record)?),
+        Request::KeyPairDelete { name, id } => {
+            Answer::KeyPairGone(key_pair::key_pair_delete(tx, name.as_deref(), id))
+        }
+        Request::TagsCreate { resources, tags } => {
+            for resource in &resources {
+                tag::tags_put(tx, resource, &tags, scene.resource_exists(resource))?;
+            }
+            Answer::Done
+        }
+        Request::TagsDelete { resources, tags } => {
+            for resource in &resources {
+                tag::tags_delete(tx, resource, &tags, scene.resource_exists(resource))?;
+            }
+            Answer::Done
+        }
+    }))
+}
+
+pub(super) fn mark_settled(tx: &mut Tx<'_>, id: ReservationId) {
+    if let Some(reservation) = tx.reservation(id) {
+        let mut reservation = Arc::unwrap_or_clone(reservation);
+        reservation.acceptance = Acceptance::Settled as u32;
+        tx.put(Name::Reservation(id), Record::Reservation(Arc::new(reservation)));
+    }
+}
+
+/// What of an account has had its time: terminated instances after an hour, launches without instances, tokens
+/// after a day if what they made is gone.
+pub(super) fn expired(account: &Account, now: Timestamp) -> impl Iterator<Item = Name> {
+    let age = move |unix_ms: u64| now.since(Timestamp::from_unix_ms(unix_ms));
+    let settled = |reservation: &str| {
+        let reservation =
+            reservation.parse().ok().and_then(|id: ReservationId| account.reservations.get(&id));
+        reservation.is_none_or(|record| record.acceptance() == Acceptance::Settled)
+    };
+    let instances = account.instances.iter().filter(move |(_, record)| {
+        record.stage() == Stage::Terminated
+            && age(record.changed_unix_ms) > reconcile::TERMINATED_KEPT
+            && settled(&record.reservation_id)
+    });
+    let reservations = account.reservations.iter().filter(|(_, record)| {
+        record.acceptance() == Acceptance::Settled
+            && !instance::members(record).any(|(_, member)| account.instances.contains_key(&member))
+    });
+    let tokens = account.tokens.iter().filter(move |(_, record)| {
+        let made = record.made.parse().ok().and_then(|id: ReservationId| account.reservations.get(&id));
+        age(record.used_unix_ms) > TOKEN_KEPT && made.is_none()
+    });
+    let instances = instances.map(|(id, _)| Name::Instance(*id));
+    let reservations = reservations.map(|(id, _)| Name::Reservation(*id));
+    instances.chain(reservations).chain(tokens.map(|(token, _)| Name::Token(token.clone())))
+}
+
+pub(super) fn expire(tx: &mut Tx<'_>, account: Option<&Account>) {
+    let now = tx.now;
+    for name in account.into_iter().flat_map(|account| expired(account, now)).take(WORK_OPS_MAX) {
+        tx.delete(name);
+    }
+}
