@@ -1,0 +1,224 @@
+//! The hosts of a cell: what they have, whether they answer, and the document that each shall hold.
+//!
+//! Invariant: a document is sent whole, and its generation is that of the commit that last changed it.
+//! Deliberately absent: taking a host out of service. A host that never comes back keeps its claims.
+
+mod record;
+
+pub(crate) use record::{HostRecord, PREFIX, key};
+
+use crate::cell::{Cell, Effect, LEASE, RESEND_AFTER};
+use crate::placement::{Health, Room};
+use crate::vm::record::VmRecord;
+use crate::vm::{Observed, Vm};
+use base::clock::Timestamp;
+use base::generation::Generation;
+use base::ids::{HostId, InstanceId, RackId};
+use base::step::LaunchStep;
+use contract::{HostDocument, HostHello, HostStatus, ToHost, VmAssignment, to_host};
+use metastore::{CommitError, Revision};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A host that has said nothing for so long gets no new VMs.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
+/// All that the owner knows of one host.
+#[derive(Default)]
+pub(crate) struct Host {
+    /// What it has, as stored or being stored: commits end in order, so no claim is durable before the capacity
+    /// that it counts on. `None` until it has registered once.
+    pub(crate) record: Option<HostRecord>,
+    pub(crate) revision: Option<Revision>,
+    storing: bool,
+    /// What it registered with, until that is on its way to the store.
+    registered: Option<(Room, RackId)>,
+    pub(crate) up: bool,
+    heard: Option<Timestamp>,
+    /// Held by claims, those under way included.
+    pub(crate) used: Room,
+    /// The VMs that its document names.
+    pub(crate) vms: BTreeSet<InstanceId>,
+    /// Of the document that it shall hold.
+    pub(crate) document: Generation,
+    /// Of the document that it holds, as it last said.
+    document_held: Generation,
+    document_sent: Option<Timestamp>,
+    /// What it last complained of: a document held back, VMs that no document names.
+    complaint: (String, Vec<String>),
+}
+
+impl Host {
+    /// What is wrong with this host's account, if anything; `used` is the sum of its claims.
+    pub(crate) fn check(&self, used: Room) -> Result<(), String> {
+        match &self.record {
+            None if used != Room::default() => Err(format!("has claims of {used:?}, but never registered")),
+            // Claims from before its operator took some of it away.
+            Some(record) if record.lowered => Ok(()),
+            Some(record) if !used.within(record.capacity) => {
+                Err(format!("has {:?}, its claims are {used:?}", record.capacity))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Cell {
+    /// Whether the host may be given new VMs. A cell that has only just started presumes it of every host that
+    /// it knows: nobody is declared dead for one full lease.
+    pub(crate) fn host_health(&self, now: Timestamp, host: &Host) -> Health {
+        let heard_lately = host.heard.is_some_and(|heard| now.since(heard) < SILENCE_MAX);
+        if host.up && heard_lately {
+            return Health::Healthy;
+        }
+        let started = self.started.unwrap_or(now);
+        if now.since(started) < LEASE {
+            return Health::Presumed;
+        }
+        Health::Silent(now.since(host.heard.unwrap_or(started)))
+    }
+
+    pub(crate) fn host_up(&mut self, now: Timestamp, id: HostId, out: &mut Vec<Effect>) {
+        let host = self.hosts.entry(id.clone()).or_default();
+        host.up = true;
+        // What it holds now is not known: it may have lost its disk.
+        host.document_held = Generation::ZERO;
+        self.summary.changed();
+        self.host_document_send(now, &id, out);
+    }
+
+    pub(crate) fn host_down(&mut self, id: &HostId) {
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.up = false;
+            self.summary.changed();
+        }
+    }
+
+    /// The host says what it has.
+    pub(crate) fn host_hello(&mut self, now: Timestamp, id: HostId, hello: HostHello, out: &mut Vec<Effect>) {
+        let rack: RackId = match hello.rack_id.parse() {
+            Ok(rack) if hello.host_id == id.as_str() => rack,
+            Ok(_) => return tracing::warn!(host = %id, claims = hello.host_id, "a host speaks for another"),
+            Err(error) => return tracing::warn!(host = %id, %error, "a host's registration cannot be read"),
+        };
+        let capacity = Room { vcpus: hello.vcpus, memory_mib: u64::from(hello.memory_mib) };
+        let host = self.hosts.entry(id.clone()).or_default();
+        host.heard = Some(now);
+        host.registered = Some((capacity, rack));
+        self.summary.changed();
+        self.host_store(&id, out);
+    }
+
+    /// Stores what the host registered with, if that is news; one commit at a time.
+    fn host_store(&mut self, id: &HostId, out: &mut Vec<Effect>) {
+        let Some(host) = self.hosts.get_mut(id).filter(|host| !host.storing) else { return };
+        let Some((capacity, rack)) = host.registered.take() else { return };
+        // Claims stay when the operator takes capacity away; it is made good as they end.
+        let lowered = !host.used.within(capacity);
+        if lowered {
+            tracing::warn!(host = %id, ?capacity, used = ?host.used, "a host has less than is claimed on it");
+        }
+        let record = HostRecord { capacity, rack, lowered };
+        if host.record.as_ref() == Some(&record) {
+            return;
+        }
+        host.storing = true;
+        let (known, value) = (host.revision, record.encode());
+        host.record = Some(record);
+        self.summary.changed();
+        self.host_commit(id, known, value, out);
+    }
+
+    pub(crate) fn host_committed(
+        &mut self,
+        id: &HostId,
+        result: Result<Revision, CommitError>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        match result {
+            Ok(revision) => {
+                host.storing = false;
+                host.revision = Some(revision);
+                self.host_store(id, out);
+            }
+            // What is stored is not known any more; nothing is stored for this host until the next start. Its
+            // claims are records of their own, so none of them is forgotten.
+            Err(error) => tracing::error!(host = %id, %error, "the store refused a host's registration"),
+        }
+    }
+
+    /// The host says how it and its VMs are.
+    pub(crate) fn host_status(
+        &mut self,
+        now: Timestamp,
+        id: HostId,
+        status: HostStatus,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(host) = self.hosts.get_mut(&id) else { return };
+        host.heard = Some(now);
+        host.document_held = contract::convert::generation(status.document_generation);
+        let complaint = (status.document_held, status.orphans);
+        if complaint != host.complaint {
+            if !complaint.0.is_empty() {
+                tracing::warn!(host = %id, why = complaint.0, "a host holds its document back");
+            }
+            if !complaint.1.is_empty() {
+                tracing::warn!(host = %id, orphans = ?complaint.1, "VMs run that no document names");
+            }
+            host.complaint = complaint;
+        }
+        for vm in &status.vms {
+            if let Ok(instance) = vm.instance_id.parse::<InstanceId>() {
+                self.vm_observed(now, &id, instance, Observed::read(vm), out);
+            }
+        }
+    }
+
+    /// A commit has changed what the host shall hold.
+    pub(crate) fn host_document_changed(
+        &mut self,
+        now: Timestamp,
+        id: &HostId,
+        revision: Revision,
+        out: &mut Vec<Effect>,
+    ) {
+        let generation = self.generation(revision);
+        if let Some(host) = self.hosts.get_mut(id) {
+            host.document = generation;
+            self.host_document_send(now, id, out);
+        }
+    }
+
+    /// Sends documents again to those who do not hold them yet.
+    pub(crate) fn host_documents_resend(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let behind = |host: &Host| {
+            host.up
+                && host.document_held < host.document
+                && host.document_sent.is_none_or(|sent| now.since(sent) >= RESEND_AFTER)
+        };
+        let due: Vec<HostId> =
+            self.hosts.iter().filter(|(_, host)| behind(host)).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.host_document_send(now, &id, out);
+        }
+    }
+
+    fn host_document_send(&mut self, now: Timestamp, id: &HostId, out: &mut Vec<Effect>) {
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.up) else { return };
+        host.document_sent = Some(now);
+        let on_host = || host.vms.iter().filter_map(|instance| self.vms.get(instance));
+        let launching = on_host().any(Vm::launching);
+        let vms: Vec<VmAssignment> = on_host()
+            .filter_map(|vm| vm.committed.as_ref())
+            .filter_map(|(record, _)| VmRecord::assignment(record).map(|(_, assignment)| assignment))
+            .collect();
+        let document = HostDocument { generation: Some(host.document.into()), vms };
+        let message = Some(to_host::Message::Document(document));
+        out.push(Effect::ToHost(id.clone(), ToHost { term: self.term.0, message }));
+        if launching {
+            out.push(Effect::Step(LaunchStep::DocumentSent));
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What the cell stores of one host, so that a restarted cell knows whom to expect, and what absent hosts have.
+
+use crate::placement::Room;
+use crate::vm::record::RecordError;
+use base::ids::{HostId, RackId};
+use prost::Message;
+
+/// The keys of host records: this and the host's id.
+pub(crate) const PREFIX: &str = "cell/host/";
+
+/// The key of a host's record.
+pub(crate) fn key(host: &HostId) -> metastore::Key {
+    format!("{PREFIX}{host}").into_bytes()
+}
+
+/// The stored record of one host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HostRecord {
+    /// What its operator gave it.
+    pub(crate) capacity: Room,
+    /// The failure domain that it is in.
+    pub(crate) rack: RackId,
+    /// It registered with less than was claimed on it already.
+    pub(crate) lowered: bool,
+}
+
+impl HostRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        Stored {
+            vcpus: self.capacity.vcpus,
+            memory_mib: self.capacity.memory_mib,
+            rack_id: self.rack.to_string(),
+            lowered: self.lowered,
+        }
+        .encode_to_vec()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<HostRecord, RecordError> {
+        let stored = Stored::decode(bytes)?;
+        Ok(HostRecord {
+            capacity: Room { vcpus: stored.vcpus, memory_mib: stored.memory_mib },
+            rack: stored.rack_id.parse()?,
+            lowered: stored.lowered,
+        })
+    }
+}
+
+/// Field numbers are for ever.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Stored {
+    #[prost(uint32, tag = "1")]
+    vcpus: u32,
+    #[prost(uint64, tag = "2")]
+    memory_mib: u64,
+    #[prost(string, tag = "3")]
+    rack_id: String,
+    #[prost(bool, tag = "4")]
+    lowered: bool,
+}
