@@ -72,7 +72,9 @@ pub struct Show {
 
 /// `nephos up`.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --dir /tmp/cloud --port 0 --zones 1")]
+#[command(
+    after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --dir /tmp/cloud --port 0 --zones 1"
+)]
 pub struct Up {
     #[command(flatten)]
     pub at: At,

@@ -120,8 +120,8 @@ impl Cloud {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoCloud(dir)),
             Err(error) => return Err(Error::file("read", &path)(error)),
         };
-        let topology =
-            toml::from_str(&text).map_err(|error| Error::Content { path, why: error.message().to_owned() })?;
+        let topology = toml::from_str(&text)
+            .map_err(|error| Error::Content { path, why: error.message().to_owned() })?;
         Ok(Cloud { dir, topology })
     }
 
@@ -170,7 +170,10 @@ impl Cloud {
         let vmm = up.vmm.map(vmm_name);
         let differs = [
             (zones.is_some_and(|zones| zones != t.zones), format!("{} zones", t.zones)),
-            (hosts.is_some_and(|hosts| hosts != t.hosts_per_zone), format!("{} hosts a zone", t.hosts_per_zone)),
+            (
+                hosts.is_some_and(|hosts| hosts != t.hosts_per_zone),
+                format!("{} hosts a zone", t.hosts_per_zone),
+            ),
             (vmm.is_some_and(|vmm| vmm != t.vmm), format!("VMs run by {}", t.vmm)),
         ];
         match differs.into_iter().find(|(differs, _)| *differs) {
@@ -246,7 +249,11 @@ impl Cloud {
                 let rack = format!("{cell}-r{}", (host - 1) % 2 + 1);
                 hosts.push((format!("{cell}-h{host}").parse().map_err(name)?, rack.parse().map_err(name)?));
             }
-            zones.push(ZoneLayout { zone: zone.parse().map_err(name)?, cell: cell.parse().map_err(name)?, hosts });
+            zones.push(ZoneLayout {
+                zone: zone.parse().map_err(name)?,
+                cell: cell.parse().map_err(name)?,
+                hosts,
+            });
         }
         Ok(zones)
     }
@@ -254,7 +261,8 @@ impl Cloud {
     /// Every process, control plane first.
     pub fn members(&self) -> Result<Vec<Member>, Error> {
         let layout = self.layout()?;
-        let member = |role, instance: &dyn std::fmt::Display| Member { identity: Identity::new(role, instance) };
+        let member =
+            |role, instance: &dyn std::fmt::Display| Member { identity: Identity::new(role, instance) };
         let mut members = vec![member(Role::Region, &self.topology.region)];
         members.extend(layout.iter().map(|zone| member(Role::Zone, &zone.zone)));
         members.extend(layout.iter().map(|zone| member(Role::Cell, &zone.cell)));
@@ -284,7 +292,8 @@ impl Cloud {
 
     fn crash_at(&self, step: Option<&str>) -> Result<Option<(StepRole, CrashAt)>, Error> {
         let Some(step) = step else { return Ok(None) };
-        let parsed: LaunchStep = step.parse().map_err(|e: base::step::UnknownStep| Error::Said(e.to_string()))?;
+        let parsed: LaunchStep =
+            step.parse().map_err(|e: base::step::UnknownStep| Error::Said(e.to_string()))?;
         let marker = self.run().join(format!("crashed-at-{step}"));
         Ok(Some((parsed.role(), CrashAt { step: step.to_owned(), marker })))
     }
@@ -304,7 +313,10 @@ impl Cloud {
         let store = dir.join("store");
         let address_file = self.run_file(member, "address");
         let zone_of = |found: &dyn Fn(&ZoneLayout) -> bool| {
-            layout.iter().find(|zone| found(zone)).ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))
+            layout
+                .iter()
+                .find(|zone| found(zone))
+                .ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))
         };
         let text = match member.identity.role {
             Role::Region => toml::to_string(&region::config::RegionConfig {
@@ -361,7 +373,7 @@ impl Cloud {
                     .find(|(host, _)| named(host))
                     .cloned()
                     .ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))?;
-                toml::to_string(&host::HostConfig {
+                toml::to_string(&host::config::HostConfig {
                     host_id,
                     rack_id,
                     zone: zone.zone.clone(),
@@ -373,14 +385,14 @@ impl Cloud {
                     vcpus: self.topology.vcpus_per_host,
                     memory_mib: self.topology.memory_per_host * 1024,
                     vmm: if self.topology.vmm == "qemu" {
-                        host::VmmChoice::Qemu
+                        host::config::VmmChoice::Qemu
                     } else {
-                        host::VmmChoice::Simulated
+                        host::config::VmmChoice::Simulated
                     },
                     accelerator: match self.topology.accelerator.as_str() {
-                        "kvm" => host::AcceleratorChoice::Kvm,
-                        "tcg" => host::AcceleratorChoice::Tcg,
-                        _ => host::AcceleratorChoice::Auto,
+                        "kvm" => host::accelerator::AcceleratorChoice::Kvm,
+                        "tcg" => host::accelerator::AcceleratorChoice::Tcg,
+                        _ => host::accelerator::AcceleratorChoice::Auto,
                     },
                     shutdown_timeout_s: self.topology.shutdown_timeout,
                     uid_first: UID_FIRST + index as u32 * UIDS_PER_HOST,
@@ -439,10 +451,13 @@ fn images_default() -> PathBuf {
 fn port_free() -> Result<u16, Error> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0");
     let address = listener.and_then(|listener| listener.local_addr());
-    address.map(|address| address.port()).map_err(|e| Error::Process { what: "find a free port".into(), source: e })
+    address
+        .map(|address| address.port())
+        .map_err(|e| Error::Process { what: "find a free port".into(), source: e })
 }
 
 fn directory_make(path: &Path, mode: u32) -> Result<(), Error> {
     fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::file("make", path))?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(Error::file("set the permissions of", path))
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(Error::file("set the permissions of", path))
 }

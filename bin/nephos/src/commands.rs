@@ -61,7 +61,10 @@ pub fn start(target: &Target) -> Result<(), Error> {
     }
     for member in &members {
         let running = || matches!(process::state(&cloud, member), State::Running(_));
-        wait(&format!("{} does not start; its log is in {}", member.label(), cloud.run().display()), running)?;
+        wait(
+            &format!("{} does not start; its log is in {}", member.label(), cloud.run().display()),
+            running,
+        )?;
         println!("{} runs", member.label());
     }
     Ok(())
@@ -79,7 +82,8 @@ fn select(cloud: &Cloud, target: &str) -> Result<Vec<Member>, Error> {
     };
     let members = cloud.members()?;
     let known: Vec<String> = members.iter().map(Member::label).collect();
-    let wanted = |member: &Member| of_role(member) && instance.is_none_or(|name| name == member.identity.instance);
+    let wanted =
+        |member: &Member| of_role(member) && instance.is_none_or(|name| name == member.identity.instance);
     let selected: Vec<Member> = members.into_iter().filter(wanted).collect();
     if selected.is_empty() {
         return Err(Error::Said(format!(

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no cloud in the directory.
-    #[error("there is no cloud in {0}; `nephos up --dir {0}` makes one", .0.display())]
+    #[error("there is no cloud in {dir}; `nephos up --dir {dir}` makes one", dir = .0.display())]
     NoCloud(PathBuf),
     /// The cloud is there but its supervisor does not run.
-    #[error("the cloud in {0} is not up; `nephos up --dir {0}` starts it", .0.display())]
+    #[error("the cloud in {dir} is not up; `nephos up --dir {dir}` starts it", dir = .0.display())]
     NotUp(PathBuf),
     /// A file cannot be used.
     #[error("cannot {what} {path}", path = path.display())]

@@ -22,7 +22,7 @@ pub fn cell(config: &Path) -> Result<(), Error> {
 
 /// `nephos host`
 pub fn host(config: &Path) -> Result<(), Error> {
-    run("host", config, host::serve)
+    run("host", config, host::serve::serve)
 }
 
 fn run<Config, Serve, Serving, E>(role: &'static str, path: &Path, serve: Serve) -> Result<(), Error>

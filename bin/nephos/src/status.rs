@@ -155,7 +155,9 @@ fn print_host(host: &Value) {
         let (own, region) = (&vm["host_says"], &vm["region_says"]);
         let kind = region["type"].as_str().unwrap_or("");
         let state = match region["state"].as_str() {
-            Some(state) if state != text(&own["phase"]) => format!("{} (region: {state})", text(&own["phase"])),
+            Some(state) if state != text(&own["phase"]) => {
+                format!("{} (region: {state})", text(&own["phase"]))
+            }
             _ => text(&own["phase"]),
         };
         let pid = own["pid"].as_u64().map(|pid| format!(", pid {pid}")).unwrap_or_default();

@@ -86,7 +86,9 @@ pub fn down(at: &At) -> Result<(), Error> {
         return Ok(());
     }
     let Some(_lock) = lock(&cloud)? else {
-        return Err(Error::Said("another `nephos` is just starting or stopping this cloud; try again".into()));
+        return Err(Error::Said(
+            "another `nephos` is just starting or stopping this cloud; try again".into(),
+        ));
     };
     let mut supervisor = Supervisor::new(cloud)?;
     if supervisor.members.iter().all(|m| !matches!(process::state(&supervisor.cloud, m), State::Running(_))) {
@@ -105,7 +107,8 @@ fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
         return Ok(());
     }
     let path = cloud.run().join("supervisor.log");
-    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
     let from = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
     let errors = log.try_clone().map_err(Error::file("write", &path))?;
     let failed = |source| Error::Process { what: "start the supervisor".into(), source };
@@ -118,10 +121,13 @@ fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             let text = fs::read(&path).unwrap_or_default();
-            let said = String::from_utf8_lossy(text.get(from as usize..).unwrap_or_default()).trim().to_owned();
+            let said =
+                String::from_utf8_lossy(text.get(from as usize..).unwrap_or_default()).trim().to_owned();
             return Err(Error::Said(format!("the supervisor ended ({status}): {said}")));
         }
-        if cloud.run().join("ready").exists() && process::supervisor(cloud).is_some_and(|s| s.pid() == child.id()) {
+        if cloud.run().join("ready").exists()
+            && process::supervisor(cloud).is_some_and(|s| s.pid() == child.id())
+        {
             let _ = arguments;
             greet(cloud, &account::default_read(cloud)?, began);
             return Ok(());
@@ -132,7 +138,9 @@ fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
 
 fn greet(cloud: &Cloud, keys: &Keys, began: Instant) {
     let dir = match std::env::var_os("NEPHOS_DIR") {
-        None if crate::cloud::directory(&At { dir: None }).is_ok_and(|default| default == cloud.dir) => String::new(),
+        None if crate::cloud::directory(&At { dir: None }).is_ok_and(|default| default == cloud.dir) => {
+            String::new()
+        }
         _ => format!(" --dir {}", cloud.dir.display()),
     };
     println!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
@@ -198,7 +206,9 @@ impl Supervisor {
     fn write_own_pid(&self) -> Result<(), Error> {
         let _ = fs::remove_file(self.cloud.run().join("ready"));
         let me = Process::of_pid(std::process::id());
-        let me = me.ok_or_else(|| Error::Said("/proc is not mounted; Nephos needs it to know its processes".into()))?;
+        let me = me.ok_or_else(|| {
+            Error::Said("/proc is not mounted; Nephos needs it to know its processes".into())
+        })?;
         me.write(&self.cloud.run().join("supervisor.pid"))
     }
 
@@ -351,7 +361,10 @@ impl Supervisor {
         let began = Instant::now();
         while process.alive() && !listens_for_power(process.pid()) {
             if began.elapsed() > STOP_WAIT {
-                return Err(Error::Said(format!("{} does not come up to power its guests off", host.label())));
+                return Err(Error::Said(format!(
+                    "{} does not come up to power its guests off",
+                    host.label()
+                )));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -392,7 +405,8 @@ fn spawn(cloud: &Cloud, member: &Member) -> Result<Child, Error> {
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
         let _ = fs::rename(&path, cloud.run_file(member, "log.old"));
     }
-    let log = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
+    let log =
+        OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
     let failed = |source| Error::Process { what: format!("start {}", member.label()), source };
     let errors = log.try_clone().map_err(failed)?;
     let exe = std::env::current_exe().map_err(failed)?;

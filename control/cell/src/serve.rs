@@ -24,7 +24,7 @@ use contract::zone_for_cells_client::ZoneForCellsClient;
 use contract::{CellSummary, FromCell, FromHost, ToCell, ToHost, ZoneToCell};
 use metastore::{Commit, CommitError, Condition, Op, OpenError, ReadError, Revision, Store};
 use prost::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ macro_rules! sized {
     };
 }
 /// `nephos cell`'s configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CellConfig {
     /// Who this cell is; its certificate names the same.

@@ -11,7 +11,7 @@ use contract::trust::{self, Credentials, Role, TrustError};
 use contract::zone_for_cells_server::{ZoneForCells, ZoneForCellsServer};
 use contract::zone_for_region_server::{ZoneForRegion, ZoneForRegionServer};
 use contract::{CellSummary, RegionToZone, ZoneSummary, ZoneToCell};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(250);
 const EVENTS_MAX: usize = 1024;
 
 /// `nephos zone`'s configuration.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ZoneConfig {
     /// Who this zone is; its certificate names the same.
