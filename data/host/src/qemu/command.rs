@@ -113,7 +113,7 @@ pub fn meta_data(vm: InstanceId, spec: &VmSpec) -> String {
     let vm = vm.to_string();
     let lines = [
         ("instance-id", vm.as_str()),
-        ("hostname", vm.as_str()),
+        ("local-hostname", vm.as_str()),
         ("availability-zone", &spec.zone),
         ("instance-type", &spec.instance_type),
         ("ami-id", &spec.image_id),

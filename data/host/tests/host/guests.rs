@@ -5,6 +5,7 @@
 use super::cell::{Cell, until};
 use super::status_json;
 use contract::{Phase, StopCause, Target, VmAssignment};
+use host::qmp::QmpClient;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -111,6 +112,13 @@ async fn a_guest_boots_is_adopted_restarted_rebooted_stopped_and_destroyed() {
     cell.console_shows(VM, "the user data was here").await;
     let pid = until("status.json names the process", &Default::default(), || host.pid()).await;
     assert_eq!(guests(directory.path()), [pid]);
+    let status = status_json(directory.path()).unwrap();
+    assert!(status["accelerator_reason"] != "", "{status}");
+    if rustix::process::geteuid().is_root() {
+        assert!(status["vms"][VM]["uid"].as_u64() >= Some(800_000), "{status}");
+    } else {
+        assert!(status["isolation"].as_str().unwrap().contains("single trust"), "{status}");
+    }
 
     // kill -9 of the agent: the guest goes on, and the next agent adopts it.
     host.agent_signal(Signal::KILL);
@@ -170,4 +178,34 @@ async fn a_host_that_goes_down_takes_its_guests_down_and_starts_them_again_witho
     .await;
     host.agent_signal(Signal::TERM);
     assert_eq!(guests(directory.path()).len(), 1, "SIGTERM leaves the guests running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_switches_itself_off_unseen_is_told_from_one_that_died() {
+    let directory = directory();
+    let mut cell = Cell::start(directory.path()).await;
+    let mut host = Host::new(directory.path());
+    host.agent_start();
+    cell.intend(VM, Target::Running, |assignment| {
+        with_image(assignment);
+        assignment.spec.as_mut().unwrap().user_data = b"#!/bin/sh\necho SELFOFF\nsleep 2\npoweroff\n".into();
+    });
+    cell.reaches(VM, Phase::Running).await;
+    cell.console_shows(VM, "SELFOFF").await;
+    host.agent_signal(Signal::KILL);
+    let socket = directory.path().join("host/vms").join(VM).join("machine/qmp.sock");
+    let off = async {
+        loop {
+            let mut qmp = QmpClient::connect(&socket).await.unwrap();
+            let status = qmp.execute("query-status", serde_json::json!({})).await.unwrap();
+            if status["status"] == "shutdown" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), off).await.unwrap();
+    host.agent_start();
+    assert_eq!(cell.reaches(VM, Phase::Stopped).await.stop_cause(), StopCause::Guest);
+    assert!(guests(directory.path()).is_empty());
 }

@@ -81,3 +81,20 @@ async fn two_agents_never_share_a_directory() {
     assert!(matches!(second, Err(HostError::Locked(_))), "{second:?}");
     first.abort();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vm_that_cannot_start_says_why_and_is_given_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cell = Cell::start(directory.path()).await;
+    let mut config = config(directory.path());
+    config.vmm = host::config::VmmChoice::Qemu;
+    config.accelerator = host::accelerator::AcceleratorChoice::Tcg;
+    let agent = tokio::spawn(serve(config));
+    cell.intend(VM, Target::Running, |assignment| {
+        assignment.spec.as_mut().unwrap().image_id = "ami-00000000000000009".into();
+    });
+    let stopped = cell.reaches(VM, Phase::Stopped).await;
+    assert_eq!(stopped.stop_cause(), StopCause::Failed);
+    assert!(stopped.message.contains("the image ami-00000000000000009 is not on this host"), "{stopped:?}");
+    agent.abort();
+}
