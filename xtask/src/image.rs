@@ -1,6 +1,6 @@
 //! Makes the default guest image: a kernel, an initial RAM disk and a root disk, from `images/default/`.
 //!
-//! Called by `up`, `test`, `bench` and `cargo xtask image`; read by the host agent (files) and the region (its
+//! Called by `setup`; read by the host agent (files) and the region (its
 //! `image.toml`). Needs no root: the archive is written here with root as owner, and debugfs gives root the files
 //! of the disk. Deliberately absent: a package manager in the image; it is for being up in two seconds.
 //!
@@ -68,14 +68,14 @@ const FOLDERS: [(&str, u32); 16] = [
     ("var/tmp", 0o1777),
 ];
 
-/// Makes the image unless it is there, made of the same things. Gives its folder.
-pub fn ensure(tree: &Tree) -> Result<PathBuf> {
+/// Makes the image unless it is there, made of the same things.
+pub fn ensure(tree: &Tree) -> Result<()> {
     let ingredients = ingredients::ensure(tree)?;
     let sources = tree.root.join("images/default");
     let key = key(&sources, &ingredients)?;
     let folder = tree.images().join(IMAGE_ID);
     if tree.is_done("image", &key) && folder.join("image.toml").is_file() {
-        return Ok(folder);
+        return Ok(());
     }
     step(tree, "image", "making the guest image", |log| {
         let work = tree.setup().join("image");
@@ -99,8 +99,7 @@ pub fn ensure(tree: &Tree) -> Result<PathBuf> {
         fs::remove_dir_all(&work)?;
         Ok(())
     })?;
-    tree.done("image", &key)?;
-    Ok(folder)
+    tree.done("image", &key)
 }
 
 /// All that the image depends on.
