@@ -12,6 +12,9 @@
 //! A member of a shape is a field of a structure with `#[derive(Shape)]`; see [`shape`] for the rules. Shapes carry
 //! strings, numbers, times and blobs; ids are parsed by the handlers, which own the error codes for wrong ones.
 //!
+//! The functions that read hostile bytes, for fuzzing: [`protocol::query::parse`], [`protocol::json::parse`],
+//! [`protocol::decode`], [`sigv4::claim`], and `Shape::read` of every request.
+//!
 //! Invariant: no I/O, no clock, no thread, no HTTP library. Invariant: a parameter is read, or refused by name
 //! (`UnknownParameter` if AWS has none of that name, `UnsupportedOperation` if Nephos lacks it); never dropped.
 

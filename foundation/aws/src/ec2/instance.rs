@@ -2,16 +2,18 @@
 
 use super::{Filter, Tag};
 use crate::Shape;
+use crate::shape::{Blob, Off};
 use base::clock::Timestamp;
 
 /// The input of DescribeInstances.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-#[shape(unsupported = "IncludeManagedResources")]
 pub struct DescribeInstancesRequest {
     /// Only these.
     pub instance_ids: Vec<String>,
     /// Conditions.
     pub filters: Vec<Filter>,
+    /// Not offered: there are no services that manage instances for an account.
+    pub include_managed_resources: Off,
     /// At most so many instances, 5 to 1000.
     pub max_results: Option<i32>,
     /// Where the page before ended.
@@ -297,12 +299,13 @@ pub struct InstanceMetadataOptions {
 
 /// The input of DescribeInstanceStatus.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-#[shape(unsupported = "IncludeManagedResources")]
 pub struct DescribeInstanceStatusRequest {
     /// Only these.
     pub instance_ids: Vec<String>,
     /// Conditions.
     pub filters: Vec<Filter>,
+    /// Not offered: there are no services that manage instances for an account.
+    pub include_managed_resources: Off,
     /// Also those that do not run.
     pub include_all_instances: Option<bool>,
     /// At most so many instances, 5 to 1000.
@@ -389,7 +392,6 @@ pub struct StartInstancesRequest {
 
 /// The input of StopInstances.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-#[shape(unsupported = "SkipOsShutdown")]
 pub struct StopInstancesRequest {
     /// Which.
     #[shape(required)]
@@ -398,6 +400,8 @@ pub struct StopInstancesRequest {
     pub hibernate: Option<bool>,
     /// Do not wait for the guest.
     pub force: Option<bool>,
+    /// Not offered: stopping without telling the guest, but with its disks in order.
+    pub skip_os_shutdown: Off,
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
 }
@@ -414,11 +418,14 @@ pub struct RebootInstancesRequest {
 
 /// The input of TerminateInstances.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-#[shape(unsupported = "Force, SkipOsShutdown")]
 pub struct TerminateInstancesRequest {
     /// Which.
     #[shape(required)]
     pub instance_ids: Vec<String>,
+    /// Not offered: terminating what will not stop.
+    pub force: Off,
+    /// Not offered: terminating without telling the guest.
+    pub skip_os_shutdown: Off,
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
 }
@@ -461,5 +468,5 @@ pub struct GetConsoleOutputResponse {
     /// When the output was read.
     pub timestamp: Option<Timestamp>,
     /// The last 64 KiB; absent if there is none yet.
-    pub output: Option<crate::shape::Blob>,
+    pub output: Option<Blob>,
 }

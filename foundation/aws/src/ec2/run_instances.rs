@@ -2,17 +2,15 @@
 
 use super::TagSpecification;
 use crate::Shape;
-use crate::shape::Blob;
+use crate::shape::{Blob, Off};
 
 /// The input of RunInstances.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
 #[shape(unsupported = "AdditionalInfo, BlockDeviceMapping, CapacityReservationSpecification, CpuOptions")]
-#[shape(unsupported = "CreditSpecification, EbsOptimized, ElasticGpuSpecification")]
-#[shape(unsupported = "ElasticInferenceAccelerator, EnablePrimaryIpv6, EnclaveOptions, HibernationOptions")]
+#[shape(unsupported = "CreditSpecification, ElasticGpuSpecification")]
+#[shape(unsupported = "ElasticInferenceAccelerator, EnablePrimaryIpv6")]
 #[shape(unsupported = "IamInstanceProfile, InstanceMarketOptions, Ipv6Address, Ipv6AddressCount, KernelId")]
-#[shape(
-    unsupported = "LaunchTemplate, LicenseSpecification, MaintenanceOptions, MetadataOptions, Monitoring"
-)]
+#[shape(unsupported = "LaunchTemplate, LicenseSpecification, MaintenanceOptions, MetadataOptions")]
 #[shape(unsupported = "NetworkInterface, NetworkPerformanceOptions, Operator, PrivateDnsNameOptions")]
 #[shape(unsupported = "PrivateIpAddress, RamdiskId, SecondaryInterface")]
 pub struct RunInstancesRequest {
@@ -44,10 +42,39 @@ pub struct RunInstancesRequest {
     pub disable_api_termination: Option<bool>,
     /// Whether StopInstances is refused.
     pub disable_api_stop: Option<bool>,
+    /// Not offered: a path of its own to its volumes.
+    pub ebs_optimized: Off,
+    /// Whether its metrics are detailed.
+    pub monitoring: Option<RunInstancesMonitoring>,
+    /// Whether it has enclaves.
+    pub enclave_options: Option<EnclaveOptionsRequest>,
+    /// Whether it can be hibernated.
+    pub hibernation_options: Option<HibernationOptionsRequest>,
     /// What a shutdown from inside does: `stop` or `terminate`.
     pub instance_initiated_shutdown_behavior: Option<String>,
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
+}
+
+/// Whether metrics are detailed.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct RunInstancesMonitoring {
+    /// Not offered.
+    pub enabled: Off,
+}
+
+/// Whether the instance has enclaves.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct EnclaveOptionsRequest {
+    /// Not offered.
+    pub enabled: Off,
+}
+
+/// Whether the instance can be hibernated.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct HibernationOptionsRequest {
+    /// Not offered.
+    pub configured: Off,
 }
 
 /// Where to launch.

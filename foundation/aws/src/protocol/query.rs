@@ -54,14 +54,15 @@ pub fn parse(query: &str, body: &str) -> Result<Node, ApiError> {
     }
     let mut node = Node::empty();
     let pairs = |text| str::split(text, '&').filter(|pair| !pair.is_empty());
-    for (count, pair) in pairs(query).chain(pairs(body)).enumerate() {
+    let all = pairs(query).map(|pair| (pair, true)).chain(pairs(body).map(|pair| (pair, false)));
+    for (count, (pair, in_query)) in all.enumerate() {
         if count >= Limits::PARAMETERS {
             let message = format!("The request has more than {} parameters", Limits::PARAMETERS);
             return Err(malformed(&message));
         }
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (key, value) = (percent_decode(key)?, percent_decode(value)?);
-        if !PRESIGNED.contains(&key.as_str()) {
+        if !(in_query && PRESIGNED.contains(&key.as_str())) {
             node.insert(&key, value)?;
         }
     }

@@ -279,6 +279,23 @@ fn iso8601_parse(text: &str) -> Option<u64> {
     whole_ms(instant.unix_timestamp_nanos() as f64 / 1e6)
 }
 
+/// A switch that can only be off, because Nephos does not have what it switches on: absent and `false`, which many
+/// clients send unasked, are read; `true` is refused with `UnsupportedOperation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Off;
+
+impl Shape for Off {
+    fn read(node: Node, path: &Path<'_>) -> Result<Self, ApiError> {
+        if bool::read(node, path)? { Err(ApiError::unsupported_parameter(path)) } else { Ok(Off) }
+    }
+    fn absent(_path: &Path<'_>) -> Result<Self, ApiError> {
+        Ok(Off)
+    }
+    fn write(&self, writer: &mut Writer) {
+        writer.bare(&false);
+    }
+}
+
 /// Bytes, which travel as base64.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Blob(pub Vec<u8>);

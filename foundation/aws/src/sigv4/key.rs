@@ -106,6 +106,12 @@ impl SigningKeys {
         younger.insert(name, Entry { secret: secret.to_owned(), key: key.clone() });
         key
     }
+
+    /// How many keys are kept.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.generations.lock().unwrap_or_else(PoisonError::into_inner).iter().map(BTreeMap::len).sum()
+    }
 }
 
 /// Reads `20150830T123600Z`.
