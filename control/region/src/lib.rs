@@ -12,8 +12,8 @@
 //! Invariant: nothing is answered or sent that is not durable in the store.
 
 pub mod account;
-pub mod asker;
 pub mod api;
+pub mod asker;
 pub mod fleet;
 pub mod image;
 pub mod instance;
