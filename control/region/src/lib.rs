@@ -14,7 +14,10 @@
 pub mod account;
 pub mod api;
 pub mod asker;
+<<<<<<< HEAD
 pub mod config;
+=======
+>>>>>>> api
 pub mod fleet;
 pub mod image;
 pub mod instance;
