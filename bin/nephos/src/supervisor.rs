@@ -40,7 +40,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
     }
     let Some(_lock) = lock(&cloud)? else {
         let keys = account::default_read(&cloud)?;
-        println!("The cloud in {} is up already.", cloud.dir.display());
+        say!("The cloud in {} is up already.", cloud.dir.display());
         greet(&cloud, &keys, began);
         return Ok(());
     };
@@ -49,7 +49,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
     supervisor.cloud.write(arguments.crash_at.as_deref())?;
     supervisor.write_own_pid()?;
     supervisor.port_check()?;
-    println!("Starting {} processes in {} ...", supervisor.members.len(), supervisor.cloud.dir.display());
+    say!("Starting {} processes in {} ...", supervisor.members.len(), supervisor.cloud.dir.display());
     supervisor.forget_holds()?;
     supervisor.look()?;
     let keys = supervisor.api_wait(&stop)?;
@@ -67,7 +67,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
 pub fn down(at: &At) -> Result<(), Error> {
     let cloud = Cloud::open(at)?;
     if let Some(process) = process::supervisor(&cloud) {
-        println!("Stopping the cloud in {}: guests are asked to shut down ...", cloud.dir.display());
+        say!("Stopping the cloud in {}: guests are asked to shut down ...", cloud.dir.display());
         process.signal(Signal::TERM);
         let wait = Duration::from_secs(cloud.topology.shutdown_timeout + 60);
         let began = Instant::now();
@@ -82,7 +82,7 @@ pub fn down(at: &At) -> Result<(), Error> {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        println!("The cloud is down. `nephos up` starts it again, with the guests that were running.");
+        say!("The cloud is down. `nephos up` starts it again, with the guests that were running.");
         return Ok(());
     }
     let Some(_lock) = lock(&cloud)? else {
@@ -92,7 +92,7 @@ pub fn down(at: &At) -> Result<(), Error> {
     };
     let mut supervisor = Supervisor::new(cloud)?;
     if supervisor.members.iter().all(|m| !matches!(process::state(&supervisor.cloud, m), State::Running(_))) {
-        println!("The cloud in {} is down already.", supervisor.cloud.dir.display());
+        say!("The cloud in {} is down already.", supervisor.cloud.dir.display());
         return Ok(());
     }
     supervisor.stop()
@@ -102,7 +102,7 @@ pub fn down(at: &At) -> Result<(), Error> {
 fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
     let began = Instant::now();
     if process::supervisor(cloud).is_some() {
-        println!("The cloud in {} is up already.", cloud.dir.display());
+        say!("The cloud in {} is up already.", cloud.dir.display());
         greet(cloud, &account::default_read(cloud)?, began);
         return Ok(());
     }
@@ -117,7 +117,7 @@ fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
     command.args(std::env::args_os().skip(1).filter(|argument| argument != "--detach"));
     command.env("NEPHOS_DETACHED", "1");
     let mut child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().map_err(failed)?;
-    println!("Starting the cloud in {} ...", cloud.dir.display());
+    say!("Starting the cloud in {} ...", cloud.dir.display());
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             let text = fs::read(&path).unwrap_or_default();
@@ -143,16 +143,16 @@ fn greet(cloud: &Cloud, keys: &Keys, began: Instant) {
         }
         _ => format!(" --dir {}", cloud.dir.display()),
     };
-    println!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
-    println!("  endpoint     http://127.0.0.1:{}", cloud.topology.port);
-    println!("  region       {}", cloud.topology.region);
-    println!("  account      {} ({})", keys.account_id, keys.name);
-    println!("  access key   {}", keys.access_key_id);
-    println!("  secret       {}\n", keys.secret_access_key);
-    println!("Next, in another terminal:\n");
-    println!("  eval \"$(nephos env{dir})\"");
-    println!("  aws ec2 run-instances --image-id nephos-linux --instance-type t3.micro --count 1");
-    println!("  nephos status{dir}\n");
+    say!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
+    say!("  endpoint     http://127.0.0.1:{}", cloud.topology.port);
+    say!("  region       {}", cloud.topology.region);
+    say!("  account      {} ({})", keys.account_id, keys.name);
+    say!("  access key   {}", keys.access_key_id);
+    say!("  secret       {}\n", keys.secret_access_key);
+    say!("Next, in another terminal:\n");
+    say!("  eval \"$(nephos env{dir})\"");
+    say!("  aws ec2 run-instances --image-id nephos-linux --instance-type t3.micro --count 1");
+    say!("  nephos status{dir}\n");
     let _ = std::io::stdout().flush();
 }
 
@@ -325,7 +325,7 @@ impl Supervisor {
             self.end_wait(member, STOP_WAIT);
         }
         let hosts = self.of_role(|role| role == Role::Host);
-        println!("The control plane has stopped; {} hosts power their guests off ...", hosts.len());
+        say!("The control plane has stopped; {} hosts power their guests off ...", hosts.len());
         let _ = std::io::stdout().flush();
         for host in &hosts {
             self.host_power_off(host)?;
@@ -341,7 +341,7 @@ impl Supervisor {
         let _ = fs::remove_file(self.cloud.api_address_file());
         let _ = fs::remove_file(self.cloud.operator_address_file());
         let _ = fs::remove_file(self.cloud.run().join("supervisor.pid"));
-        println!("The cloud is down.");
+        say!("The cloud is down.");
         Ok(())
     }
 

@@ -50,12 +50,14 @@ fn reached(from: &str, dependencies: &BTreeMap<String, BTreeSet<String>>) -> BTr
 #[test]
 fn the_data_plane_depends_on_nothing_of_the_control_plane() {
     let (dependencies, folders) = workspace();
-    let data: Vec<&String> = folders.iter().filter(|(_, f)| f.starts_with("data/")).map(|(name, _)| name).collect();
+    let data: Vec<&String> =
+        folders.iter().filter(|(_, f)| f.starts_with("data/")).map(|(name, _)| name).collect();
     assert!(!data.is_empty(), "no crate under data/: the test looks in the wrong place");
     for name in data {
         for other in reached(name, &dependencies) {
             let folder = &folders[&other];
-            let forbidden = folder.starts_with("control/") || other == "metastore" || other.starts_with("aws");
+            let forbidden =
+                folder.starts_with("control/") || other == "metastore" || other.starts_with("aws");
             assert!(!forbidden, "{name} reaches {other} ({folder})");
         }
     }

@@ -14,10 +14,7 @@
 pub mod account;
 pub mod api;
 pub mod asker;
-<<<<<<< HEAD
 pub mod config;
-=======
->>>>>>> api
 pub mod fleet;
 pub mod image;
 pub mod instance;
