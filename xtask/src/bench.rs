@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::tree::Tree;
-use crate::{cargo, image, python, setup};
+use crate::{cargo, setup};
 
 /// Runs the benchmarks named, or all of them.
 ///
@@ -13,8 +13,7 @@ pub fn run(tree: &Tree, names: &[String]) -> Result<()> {
         bail!("there are no benchmarks: the crate test/bench is missing");
     }
     setup::run(tree)?;
-    image::ensure(tree)?;
-    python::ensure(tree, python::PEER)?;
+    setup::peer(tree)?;
     let build = ["build", "--release", "--package", "nephos"];
     cargo::run("building nephos", &mut cargo::cargo(tree, &build))?;
     let mut bench = cargo::cargo(tree, &["run", "--release", "--package", "bench", "--"]);

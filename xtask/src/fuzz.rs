@@ -11,7 +11,7 @@ use crate::tree::Tree;
 use crate::{cargo, setup};
 
 /// The cargo-fuzz that is installed.
-const CARGO_FUZZ: &str = "0.13";
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// Fuzzes `name` for `seconds`; `list` names the targets.
 pub fn run(tree: &Tree, name: &str, seconds: u64) -> Result<()> {

@@ -1,7 +1,8 @@
 //! What the guest image is made of that is not ours: Debian's cloud kernel and its static busybox.
 //!
-//! Called by `setup`. Both packages are unpacked under target/setup/, never installed: the machine keeps its own
-//! kernel and its own busybox. Fetched once; `cargo xtask image` takes newer ones after target/setup is removed.
+//! Called by `image`. Both packages are unpacked under target/setup/, never installed: the machine keeps its own
+//! kernel and its own busybox. Fetched once; newer ones
+//! are taken when target/setup has been removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! Called by people and by `.ci/run`. One module per command; `progress` shows long steps, `tree` knows where
 //! things lie. Invariant: depends on no crate of the workspace, because it installs what they need to build.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -55,10 +57,9 @@ enum Command {
     },
     /// Checks format and lints, then does what `test` does.
     Ci,
-    /// Installs what is missing; says what to install where it may not.
+    /// Installs what is missing and makes the guest image; says what to install where it may not.
+    #[command(visible_alias = "image")]
     Setup,
-    /// Makes the default guest image, if its sources have changed.
-    Image,
     /// Fuzzes one target with cargo-fuzz on the nightly toolchain.
     Fuzz {
         /// The fuzz target; `cargo xtask fuzz list` lists them.
@@ -76,20 +77,25 @@ enum Command {
     Full,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
     let tree = Tree::find()?;
-    match cli.command {
-        Command::Up { arguments } => up::run(&tree, &arguments),
-        Command::Test { arguments } => test::run(&tree, &arguments),
+    match command {
+        Command::Up { arguments } => up::run(&tree, arguments),
+        Command::Test { arguments } => test::run(&tree, arguments),
         Command::Ci => test::ci(&tree),
         Command::Setup => setup::run(&tree),
-        Command::Image => {
-            setup::run(&tree)?;
-            image::ensure(&tree).map(|_| ())
-        }
-        Command::Fuzz { name, seconds } => fuzz::run(&tree, &name, seconds),
-        Command::Bench { names } => bench::run(&tree, &names),
+        Command::Fuzz { name, seconds } => fuzz::run(&tree, name, *seconds),
+        Command::Bench { names } => bench::run(&tree, names),
         Command::Full => {
             test::ci(&tree)?;
             bench::run(&tree, &[])

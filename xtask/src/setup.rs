@@ -1,6 +1,7 @@
 //! Finds out what this machine lacks and installs it; done twice, the second time does nothing.
 //!
-//! Called first by every command that builds or runs anything. It probes for programs and not for packages: a
+//! Called first by every command that builds or runs anything. After it the guest image is there too, and the
+//! Python environment of the clients. One set-up at a time works on a tree. It probes for programs and not for packages: a
 //! machine may have a program from elsewhere, which installing Debian's package would only break.
 
 use std::process::{Command, Stdio};
@@ -9,7 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::debian::{self, which};
 use crate::tree::Tree;
-use crate::{ingredients, python};
+use crate::{image, python};
 
 /// Something this machine must have.
 struct Need {
@@ -43,6 +44,19 @@ const NEEDS: [Need; 6] = [
 
 /// Installs what is missing on this machine, and puts under target/ what need not be installed.
 pub fn run(tree: &Tree) -> Result<()> {
+    let _alone = tree.lock()?;
+    programs_ensure(tree)?;
+    python::ensure(tree, python::CLIENTS)?;
+    image::ensure(tree)
+}
+
+/// What benchmarks are measured beside.
+pub fn peer(tree: &Tree) -> Result<()> {
+    let _alone = tree.lock()?;
+    python::ensure(tree, python::PEER)
+}
+
+fn programs_ensure(tree: &Tree) -> Result<()> {
     let missing = missing();
     if !missing.is_empty() {
         if !debian::is_here() {
@@ -62,8 +76,7 @@ pub fn run(tree: &Tree) -> Result<()> {
             bail!("apt-get installed {}, and yet this machine lacks:\n{}", packages.join(", "), list(&still));
         }
     }
-    ingredients::ensure(tree)?;
-    python::ensure(tree, python::CLIENTS)
+    Ok(())
 }
 
 fn missing() -> Vec<&'static Need> {

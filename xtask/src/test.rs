@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::tree::Tree;
-use crate::{cargo, image, setup};
+use crate::{cargo, setup};
 
 /// Sets up, builds and runs the tests: all of them, or those that `arguments` of `cargo test` choose.
 ///
@@ -11,7 +11,6 @@ use crate::{cargo, image, setup};
 /// environment with the aws CLI and boto3) and `NEPHOS_BIN` (the binary).
 pub fn run(tree: &Tree, arguments: &[String]) -> Result<()> {
     setup::run(tree)?;
-    image::ensure(tree)?;
     cargo::run("building the workspace", &mut cargo::cargo(tree, &["build", "--workspace"]))?;
     let mut test = cargo::cargo(tree, &["test"]);
     if arguments.is_empty() {

@@ -4,7 +4,7 @@
 //! one of those has changed and not otherwise; it is written last, so work that was cut off is done again.
 
 use std::env;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -38,6 +38,17 @@ impl Tree {
     /// The folder of guest images, one folder each.
     pub fn images(&self) -> PathBuf {
         self.target.join("images")
+    }
+
+    /// Waits until no other xtask sets this tree up, and keeps others waiting while the file is held.
+    pub fn lock(&self) -> Result<File> {
+        fs::create_dir_all(self.setup())?;
+        let file = File::create(self.setup().join("lock"))?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            eprintln!("==> waiting for another xtask to finish its set-up");
+        }
+        file.lock().context("cannot lock target/setup")?;
+        Ok(file)
     }
 
     /// Whether the work `name` has been done for exactly `key`.

@@ -6,12 +6,11 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::tree::Tree;
-use crate::{cargo, image, setup};
+use crate::{cargo, setup};
 
 /// Sets up, builds and becomes `nephos up`, which then owns the terminal.
 pub fn run(tree: &Tree, arguments: &[String]) -> Result<()> {
     setup::run(tree)?;
-    image::ensure(tree)?;
     let build = ["build", "--release", "--package", "nephos"];
     cargo::run("building nephos (minutes the first time)", &mut cargo::cargo(tree, &build))?;
     let nephos = tree.target.join("release/nephos");

@@ -1,2 +1,54 @@
-//! stub
-fn main() {}
+//! `nephos`: every role of the cloud, the supervisor that runs a whole cloud on one machine, and the operator's
+//! command line, in one binary.
+//!
+//! Exit codes: 0 done; 1 failed, and standard error says why and what to do; 2 the command line is wrong; 3 the
+//! cloud is not up.
+
+/// Prints a line. A reader that has gone away (`| head`) is no reason to stop, least of all for the supervisor.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
+mod account;
+mod arguments;
+mod cloud;
+mod commands;
+mod error;
+mod explain;
+mod operator;
+mod process;
+mod roles;
+mod status;
+mod supervisor;
+
+use arguments::{Arguments, Command};
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match arguments.command {
+        Command::Region(role) => roles::region(&role.config),
+        Command::Zone(role) => roles::zone(&role.config),
+        Command::Cell(role) => roles::cell(&role.config),
+        Command::Host(role) => roles::host(&role.config),
+        Command::Up(up) => supervisor::up(&up),
+        Command::Down(at) => supervisor::down(&at),
+        Command::Status(at) => status::status(&at),
+        Command::Env(at) => commands::env(&at),
+        Command::Kill(target) => commands::kill(&target),
+        Command::Start(target) => commands::start(&target),
+        Command::Account(account) => account::account(&account),
+        Command::Explain(explain) => explain::explain(&explain),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("nephos: {}", base::error::chain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

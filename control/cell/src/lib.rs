@@ -16,12 +16,14 @@
 mod cell;
 mod host;
 pub mod placement;
+pub mod serve;
 mod summary;
 #[cfg(test)]
 mod tests;
 pub mod vm;
 
 pub use cell::{Cell, CellIdentity, Effect, Event, RecoverError, Ticket};
+pub use serve::{CellConfig, CellError, serve};
 
 /// All keys of a cell's store begin with this.
 pub const PREFIX: &str = "cell/";

@@ -13,6 +13,15 @@
 //!
 //! Invariant: nothing here knows the region, the metadata store or an AWS protocol. A VM outlives this process.
 
+pub mod accelerator;
 pub mod agent;
+pub mod config;
+pub mod console;
+pub mod image;
+pub mod isolation;
 pub mod ledger;
+pub mod qemu;
+pub mod qmp;
+pub mod serve;
+pub mod status;
 pub mod vmm;

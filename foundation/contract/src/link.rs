@@ -7,10 +7,12 @@
 use crate::trust::{Credentials, Identity};
 use base::config::Address;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -186,6 +188,15 @@ pub fn server(credentials: &Credentials) -> Result<Server, tonic::transport::Err
         .tcp_nodelay(true)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT)))
+}
+
+/// Binds `address` (port 0: any free port), then writes the bound address to `address_file`, atomically: whoever
+/// reads it finds a listener there.
+pub async fn listen(address: &str, address_file: &Path) -> std::io::Result<TcpIncoming> {
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    let bound = listener.local_addr()?;
+    base::disk::file_replace(address_file, bound.to_string().as_bytes(), 0o644)?;
+    Ok(TcpIncoming::from(listener).with_nodelay(Some(true)))
 }
 
 /// The largest message that a client or server of a link must accept, in bytes.

@@ -224,6 +224,21 @@ fn destroying_goes_by_a_tombstone_and_ends_with_the_acknowledgement() {
 }
 
 #[test]
+fn an_intent_cannot_change_the_room_of_a_claim_unseen() {
+    let mut fake = Fake::new().with_host("h1", "r1", 2);
+    fake.intent(intent(A, 1, 10, Target::Claimed));
+    fake.said();
+    let larger = contract::VmIntent { spec: Some(spec(A, 3)), ..intent(A, 1, 11, Target::Running) };
+    fake.intent(larger);
+    assert_eq!(fake.said()[0].0, Phase::Stopped, "it does not fit");
+    fake.launch(B);
+    // A tombstone's spec may be all but empty.
+    let bare = contract::VmSpec { vcpus: 0, memory_mib: 0, ..spec(B, 1) };
+    fake.intent(contract::VmIntent { spec: Some(bare), ..intent(B, 1, 12, Target::Destroyed) });
+    assert_eq!(fake.cell.summary(fake.now).vcpus_free, 0, "held until the host says that it is gone");
+}
+
+#[test]
 fn a_tombstone_of_an_unknown_vm_fences_its_attempt() {
     let mut fake = Fake::new().with_host("h1", "r1", 4);
     fake.intent(intent(A, 1, 12, Target::Destroyed));

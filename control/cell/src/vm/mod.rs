@@ -361,9 +361,11 @@ impl Cell {
         {
             vm.forget = true;
         }
-        vm.acknowledged = Some(acknowledged);
-        if settled(&report) == vm.acknowledged && report.phase() != Phase::Claimed {
-            self.unacknowledged.remove(&instance);
+        if settled(&report) == Some(acknowledged) {
+            vm.acknowledged = Some(acknowledged);
+            if report.phase() != Phase::Claimed {
+                self.unacknowledged.remove(&instance);
+            }
         }
         self.vm_settle(instance, out);
     }

@@ -2,6 +2,7 @@
 //! decisions on one VM. The owner (`vm/mod.rs`) carries them out.
 
 use super::record::{Place, VmEvent, VmRecord, VmState};
+use crate::placement::Room;
 use base::generation::{Attempt, Generation};
 use base::ids::{AccountId, HostId, IdError, InstanceId};
 use contract::{Explanation, Phase, StopCause, Target, VmIntent, VmReport, VmSpec, VmStatus};
@@ -118,7 +119,7 @@ pub fn decide(record: Option<&VmRecord>, intent: &Intent) -> Decision {
         },
         Target::Claimed => claim(record, intent),
         Target::Running if intent.attempt != record.attempt => Decision::Refuse(NOT_HELD),
-        Target::Running if record.state.room_held() => write(record, intent, VmEvent::Confirm),
+        Target::Running if room_suffices(record, intent) => write(record, intent, VmEvent::Confirm),
         Target::Running => match record.state.next(VmEvent::Confirm) {
             Some(state) => {
                 Decision::Place { pin: record.place.as_ref().map(|place| place.host.clone()), state }
@@ -148,6 +149,11 @@ fn claim(record: &VmRecord, intent: &Intent) -> Decision {
     Decision::Place { pin, state }
 }
 
+/// Whether the VM can run as the intent wants it in the room that is held for it.
+fn room_suffices(record: &VmRecord, intent: &Intent) -> bool {
+    record.state.room_held() && Room::of(&intent.spec).within(Room::of(&record.spec))
+}
+
 fn write(record: &VmRecord, intent: &Intent, event: VmEvent) -> Decision {
     let Some(state) = record.state.next(event) else {
         return Decision::Answer;
@@ -155,7 +161,12 @@ fn write(record: &VmRecord, intent: &Intent, event: VmEvent) -> Decision {
     // What no host heard of leaves its place with its claim.
     let gone = state == VmState::Destroyed && record.assigned().is_none();
     let place = record.place.clone().filter(|_| !gone);
-    Decision::Write(Box::new(intent.record(state, place, record.explanation.clone())))
+    let mut next = intent.record(state, place, record.explanation.clone());
+    // What is to end stays what it was: the room that it holds until then is counted by its spec.
+    if intent.target != Target::Running {
+        next.spec = record.spec.clone();
+    }
+    Decision::Write(Box::new(next))
 }
 
 /// What a host last said of a VM.

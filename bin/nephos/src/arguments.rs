@@ -1,0 +1,198 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Your own EC2 in one binary: a cloud on this machine, behind the AWS API.
+#[derive(Debug, Parser)]
+#[command(name = "nephos", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong command line, 3 the cloud is not up.\n\n\
+    Examples:\n  nephos up --detach\n  eval \"$(nephos env)\"\n  aws ec2 describe-instances\n  nephos status\n  nephos down")]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a cloud on this machine, or start it again, and supervise it.
+    Up(Up),
+    /// Power the guests off cleanly and stop the cloud; `up` starts those again that were running.
+    Down(At),
+    /// Show regions, zones, cells, racks, hosts and VMs, each with its state.
+    Status(Show),
+    /// Print what a shell must export so that AWS clients find the cloud.
+    #[command(after_help = "Example:\n  eval \"$(nephos env)\"")]
+    Env(At),
+    /// Kill processes (SIGKILL) and leave them dead, to prove what goes on without them.
+    #[command(after_help = "Examples:\n  nephos kill control-plane\n  nephos kill cell/us-east-1a-c1")]
+    Kill(Target),
+    /// Start processes again that `kill` has left dead.
+    #[command(after_help = "Example:\n  nephos start control-plane")]
+    Start(Target),
+    /// Customer accounts.
+    Account(Account),
+    /// Say why an instance is where it is, and what each other host lacked.
+    #[command(after_help = "Example:\n  nephos explain i-0123456789abcdef0")]
+    Explain(Explain),
+    /// Run a region: API, resource manager, choice of zone and cell.
+    #[command(hide = true)]
+    Region(Role),
+    /// Run a zone controller.
+    #[command(hide = true)]
+    Zone(Role),
+    /// Run a cell controller.
+    #[command(hide = true)]
+    Cell(Role),
+    /// Run a host agent.
+    #[command(hide = true)]
+    Host(Role),
+}
+
+/// Which cloud.
+#[derive(Clone, Debug, Args)]
+pub struct At {
+    /// The cloud's directory [default: /var/lib/nephos as root, else ~/.local/state/nephos].
+    #[arg(long, env = "NEPHOS_DIR", value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// Which cloud, and in which form.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  nephos status\n  nephos status --json | jq '.hosts[].vms'")]
+pub struct Show {
+    #[command(flatten)]
+    pub at: At,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `nephos up`.
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --dir /tmp/cloud --port 0 --zones 1"
+)]
+pub struct Up {
+    #[command(flatten)]
+    pub at: At,
+    /// The API's port on 127.0.0.1; 0 chooses a free one [default: 4566].
+    #[arg(long)]
+    pub port: Option<u16>,
+    /// Availability zones [default: 3].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=6))]
+    pub zones: Option<u8>,
+    /// Hosts in each zone [default: 2].
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub hosts_per_zone: Option<u8>,
+    /// One zone with one host.
+    #[arg(long, conflicts_with_all = ["zones", "hosts_per_zone"])]
+    pub small: bool,
+    /// Go to the background once the cloud answers.
+    #[arg(long)]
+    pub detach: bool,
+    /// The directory of machine images [default: the one given last].
+    #[arg(long, env = "NEPHOS_IMAGES", value_name = "DIR")]
+    pub images: Option<PathBuf>,
+    /// What runs VMs: `qemu`, or `simulated`, which boots nothing [default: qemu].
+    #[arg(long, value_enum)]
+    pub vmm: Option<Vmm>,
+    /// What runs guests' instructions; `auto` proves KVM before it trusts it [default: auto].
+    #[arg(long, value_enum)]
+    pub accelerator: Option<Accelerator>,
+    /// vCPUs of each host, more than the machine has if need be [default: 8].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub vcpus_per_host: Option<u32>,
+    /// Memory of each host, in GiB [default: 16].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=16384))]
+    pub memory_per_host: Option<u32>,
+    /// vCPUs that one account may use [default: 256].
+    #[arg(long)]
+    pub vcpus_per_account: Option<u32>,
+    /// Seconds that a guest has to shut down before its power is cut [default: 90].
+    #[arg(long)]
+    pub shutdown_timeout: Option<u64>,
+    /// For crash tests: kill the process that reaches this step of a launch, once.
+    #[arg(long, hide = true, value_name = "STEP")]
+    pub crash_at: Option<String>,
+}
+
+/// What runs VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Vmm {
+    /// Real guests.
+    Qemu,
+    /// No guests at all: to try the control plane.
+    Simulated,
+}
+
+/// What runs guests' instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Accelerator {
+    /// KVM if it boots Linux here, else TCG.
+    Auto,
+    /// The processor.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// Which processes.
+#[derive(Clone, Debug, Args)]
+pub struct Target {
+    /// `region`, `zone`, `cell` or `host`, all of them or one (`host/us-east-1a-c1-h1`); or `control-plane`.
+    #[arg(value_name = "ROLE[/INSTANCE]")]
+    pub target: String,
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// Customer accounts.
+#[derive(Clone, Debug, Args)]
+pub struct Account {
+    #[command(subcommand)]
+    pub command: AccountCommand,
+}
+
+/// What to do with accounts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AccountCommand {
+    /// Make an account with an access key, printed as JSON.
+    #[command(after_help = "Example:\n  nephos account create team-a")]
+    Create {
+        /// A name for people.
+        name: String,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// `nephos explain`.
+#[derive(Clone, Debug, Args)]
+pub struct Explain {
+    /// `i-...`
+    pub instance: String,
+    #[command(flatten)]
+    pub show: Show,
+}
+
+/// A role's process.
+#[derive(Clone, Debug, Args)]
+pub struct Role {
+    /// Its config (TOML).
+    #[arg(long)]
+    pub config: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

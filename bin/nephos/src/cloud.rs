@@ -1,0 +1,475 @@
+//! A cloud's directory: what it is made of (`cloud.toml`), and where everything lies.
+//!
+//! ```text
+//!   DIR/cloud.toml            what was asked for at the first `up`
+//!   DIR/credentials.json      the default account's keys (0600)
+//!   DIR/authority/            the certificate authority (0700)
+//!   DIR/run/NAME.{pid,log,address,hold}   of each process; supervisor.{pid,lock}
+//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}
+//!   DIR/hosts/H/{config.toml,tls/,...}    the ledger and the VMs
+//!   DIR/operator/             the operator's certificate
+//! ```
+
+use crate::arguments::{Accelerator, At, Up, Vmm};
+use crate::error::Error;
+use base::config::{Address, CrashAt};
+use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
+use base::step::{LaunchStep, StepRole};
+use contract::trust::{Authority, Identity, Role};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const REGION: &str = "us-east-1";
+const PORT: u16 = 4566;
+/// User ids that each host of one machine may give to VMs.
+const UIDS_PER_HOST: u32 = 1_000;
+const UID_FIRST: u32 = 800_000;
+
+/// What a cloud on one machine is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// The region's name.
+    pub region: RegionName,
+    /// The API's port.
+    pub port: u16,
+    /// How many zones.
+    pub zones: u8,
+    /// How many hosts in each.
+    pub hosts_per_zone: u8,
+    /// Of each host.
+    pub vcpus_per_host: u32,
+    /// Of each host, in GiB.
+    pub memory_per_host: u32,
+    /// Of each account.
+    pub vcpus_per_account: u32,
+    /// `qemu` or `simulated`.
+    pub vmm: String,
+    /// `auto`, `kvm` or `tcg`.
+    pub accelerator: String,
+    /// In seconds.
+    pub shutdown_timeout: u64,
+    /// The images' directory.
+    pub images: PathBuf,
+}
+
+/// A process of the cloud.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// What it is, and which.
+    pub identity: Identity,
+}
+
+impl Member {
+    /// `cell/us-east-1a-c1`
+    pub fn label(&self) -> String {
+        self.identity.to_string()
+    }
+
+    /// The name of its files in `run/`.
+    pub fn file_name(&self, suffix: &str) -> String {
+        format!("{}-{}.{suffix}", self.identity.role, self.identity.instance)
+    }
+}
+
+/// A zone with its one cell and the cell's hosts.
+pub struct ZoneLayout {
+    /// The zone.
+    pub zone: ZoneName,
+    /// Its cell.
+    pub cell: CellId,
+    /// Hosts and their racks.
+    pub hosts: Vec<(HostId, RackId)>,
+}
+
+/// A cloud's directory.
+#[derive(Clone, Debug)]
+pub struct Cloud {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What it is made of.
+    pub topology: Topology,
+}
+
+/// The directory that was named, or the default one.
+pub fn directory(at: &At) -> Result<PathBuf, Error> {
+    let dir = match &at.dir {
+        Some(dir) => dir.clone(),
+        None if rustix::process::geteuid().is_root() => PathBuf::from("/var/lib/nephos"),
+        None => {
+            let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+            let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+            let base = state.or(home).ok_or_else(|| {
+                Error::Said("there is no HOME to keep the cloud in; name a directory with --dir".into())
+            })?;
+            base.join("nephos")
+        }
+    };
+    std::path::absolute(&dir).map_err(Error::file("use", &dir))
+}
+
+impl Cloud {
+    /// The cloud in the directory.
+    pub fn open(at: &At) -> Result<Cloud, Error> {
+        let dir = directory(at)?;
+        let path = dir.join("cloud.toml");
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoCloud(dir)),
+            Err(error) => return Err(Error::file("read", &path)(error)),
+        };
+        let topology = toml::from_str(&text)
+            .map_err(|error| Error::Content { path, why: error.message().to_owned() })?;
+        Ok(Cloud { dir, topology })
+    }
+
+    /// The cloud in the directory, made if there is none. What `up` asks for must fit what is there, except what
+    /// can change from one start to the next.
+    pub fn ensure(up: &Up) -> Result<Cloud, Error> {
+        let mut cloud = match Cloud::open(&up.at) {
+            Ok(cloud) => cloud,
+            Err(Error::NoCloud(dir)) => Cloud { dir, topology: first_topology(up)? },
+            Err(error) => return Err(error),
+        };
+        cloud.refuse_other_shape(up)?;
+        if let Some(images) = &up.images {
+            cloud.topology.images = std::path::absolute(images).map_err(Error::file("use", images))?;
+        }
+        if let Some(port) = up.port.filter(|port| *port != 0) {
+            cloud.topology.port = port;
+        }
+        if let Some(seconds) = up.shutdown_timeout {
+            cloud.topology.shutdown_timeout = seconds;
+        }
+        let holds_images = |dir: &Path| {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.map(|entry| entry.path().join("image.toml")).any(|image| image.exists())
+        };
+        if !holds_images(&cloud.topology.images) {
+            return Err(Error::Said(format!(
+                "there is no machine image in {}; `cargo xtask image` makes one under target/images, and --images \
+                 names another directory",
+                cloud.topology.images.display()
+            )));
+        }
+        // Guests with users of their own must be able to pass; what is secret is closed below.
+        directory_make(&cloud.dir, 0o711)?;
+        directory_make(&cloud.run(), 0o700)?;
+        directory_make(&cloud.dir.join("hosts"), 0o711)?;
+        let text = toml::to_string(&cloud.topology).map_err(|error| Error::Said(error.to_string()))?;
+        let path = cloud.dir.join("cloud.toml");
+        base::disk::file_replace(&path, text.as_bytes(), 0o644).map_err(Error::file("write", &path))?;
+        Ok(cloud)
+    }
+
+    fn refuse_other_shape(&self, up: &Up) -> Result<(), Error> {
+        let t = &self.topology;
+        let (zones, hosts) = if up.small { (Some(1), Some(1)) } else { (up.zones, up.hosts_per_zone) };
+        let vmm = up.vmm.map(vmm_name);
+        let differs = [
+            (zones.is_some_and(|zones| zones != t.zones), format!("{} zones", t.zones)),
+            (
+                hosts.is_some_and(|hosts| hosts != t.hosts_per_zone),
+                format!("{} hosts a zone", t.hosts_per_zone),
+            ),
+            (vmm.is_some_and(|vmm| vmm != t.vmm), format!("VMs run by {}", t.vmm)),
+        ];
+        match differs.into_iter().find(|(differs, _)| *differs) {
+            Some((_, has)) => Err(Error::Said(format!(
+                "the cloud in {} has {has}, which cannot be changed; choose another --dir for another cloud",
+                self.dir.display()
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// `DIR/run`
+    pub fn run(&self) -> PathBuf {
+        self.dir.join("run")
+    }
+
+    /// A file of a process in `run/`.
+    pub fn run_file(&self, member: &Member, suffix: &str) -> PathBuf {
+        self.run().join(member.file_name(suffix))
+    }
+
+    /// Where the API listens, once it does.
+    pub fn api_address_file(&self) -> PathBuf {
+        self.run().join("api.address")
+    }
+
+    /// Where the operator's service listens, once it does.
+    pub fn operator_address_file(&self) -> PathBuf {
+        self.run().join("operator.address")
+    }
+
+    /// The default account's keys.
+    pub fn credentials_file(&self) -> PathBuf {
+        self.dir.join("credentials.json")
+    }
+
+    /// A host's own directory.
+    pub fn host_dir(&self, host: &str) -> PathBuf {
+        self.dir.join("hosts").join(host)
+    }
+
+    fn member_dir(&self, member: &Member) -> PathBuf {
+        let instance = &member.identity.instance;
+        match member.identity.role {
+            Role::Region => self.dir.join("region"),
+            Role::Zone => self.dir.join("zones").join(instance),
+            Role::Cell => self.dir.join("cells").join(instance),
+            Role::Host => self.host_dir(instance),
+            Role::Operator => self.operator_dir(),
+        }
+    }
+
+    /// The operator's certificate.
+    pub fn operator_dir(&self) -> PathBuf {
+        self.dir.join("operator")
+    }
+
+    /// A process's config.
+    pub fn config_file(&self, member: &Member) -> PathBuf {
+        self.member_dir(member).join("config.toml")
+    }
+
+    /// Zones, cells and hosts by name.
+    pub fn layout(&self) -> Result<Vec<ZoneLayout>, Error> {
+        let name = |error: base::ids::IdError| Error::Said(error.to_string());
+        let mut zones = Vec::new();
+        for index in 0..self.topology.zones {
+            let zone = format!("{}{}", self.topology.region, char::from(b'a' + index));
+            let cell = format!("{zone}-c1");
+            let mut hosts = Vec::new();
+            for host in 1..=self.topology.hosts_per_zone {
+                // Two racks a cell, taken in turn.
+                let rack = format!("{cell}-r{}", (host - 1) % 2 + 1);
+                hosts.push((format!("{cell}-h{host}").parse().map_err(name)?, rack.parse().map_err(name)?));
+            }
+            zones.push(ZoneLayout {
+                zone: zone.parse().map_err(name)?,
+                cell: cell.parse().map_err(name)?,
+                hosts,
+            });
+        }
+        Ok(zones)
+    }
+
+    /// Every process, control plane first.
+    pub fn members(&self) -> Result<Vec<Member>, Error> {
+        let layout = self.layout()?;
+        let member =
+            |role, instance: &dyn std::fmt::Display| Member { identity: Identity::new(role, instance) };
+        let mut members = vec![member(Role::Region, &self.topology.region)];
+        members.extend(layout.iter().map(|zone| member(Role::Zone, &zone.zone)));
+        members.extend(layout.iter().map(|zone| member(Role::Cell, &zone.cell)));
+        members.extend(layout.iter().flat_map(|zone| &zone.hosts).map(|(host, _)| member(Role::Host, host)));
+        Ok(members)
+    }
+
+    /// Certificates and configs of all processes: certificates where they are due, configs anew, because they
+    /// follow from `cloud.toml`.
+    pub fn write(&self, crash_at: Option<&str>) -> Result<(), Error> {
+        self.certificates_renew()?;
+        let crash_at = self.crash_at(crash_at)?;
+        for member in self.members()? {
+            let text = self.config(&member, &self.member_dir(&member), crash_at.as_ref())?;
+            let path = self.config_file(&member);
+            base::disk::file_replace(&path, text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Issues the certificates that are missing or have lived a third of their life; says whose.
+    pub fn certificates_renew(&self) -> Result<Vec<Member>, Error> {
+        let authority_dir = self.dir.join("authority");
+        directory_make(&authority_dir, 0o700)?;
+        let authority = Authority::open(&authority_dir)?;
+        directory_make(&self.operator_dir(), 0o700)?;
+        authority.issue(&Identity::new(Role::Operator, "local"), &self.operator_dir())?;
+        let mut renewed = Vec::new();
+        for member in self.members()? {
+            let dir = self.member_dir(&member);
+            directory_make(&dir, if member.identity.role == Role::Host { 0o711 } else { 0o700 })?;
+            directory_make(&dir.join("tls"), 0o700)?;
+            if authority.issue(&member.identity, &dir.join("tls"))? {
+                renewed.push(member);
+            }
+        }
+        Ok(renewed)
+    }
+
+    fn crash_at(&self, step: Option<&str>) -> Result<Option<(StepRole, CrashAt)>, Error> {
+        let Some(step) = step else { return Ok(None) };
+        let parsed: LaunchStep =
+            step.parse().map_err(|e: base::step::UnknownStep| Error::Said(e.to_string()))?;
+        let marker = self.run().join(format!("crashed-at-{step}"));
+        Ok(Some((parsed.role(), CrashAt { step: step.to_owned(), marker })))
+    }
+
+    fn config(
+        &self,
+        member: &Member,
+        dir: &Path,
+        crash_at: Option<&(StepRole, CrashAt)>,
+    ) -> Result<String, Error> {
+        let layout = self.layout()?;
+        let crash = |role: StepRole| crash_at.filter(|(of, _)| *of == role).map(|(_, crash)| crash.clone());
+        let address = |role, name: &dyn std::fmt::Display| {
+            Address::File(self.run_file(&Member { identity: Identity::new(role, name) }, "address"))
+        };
+        let credentials = dir.join("tls");
+        let store = dir.join("store");
+        let address_file = self.run_file(member, "address");
+        let zone_of = |found: &dyn Fn(&ZoneLayout) -> bool| {
+            layout
+                .iter()
+                .find(|zone| found(zone))
+                .ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))
+        };
+        let text = match member.identity.role {
+            Role::Region => toml::to_string(&region::config::RegionConfig {
+                region: self.topology.region.clone(),
+                api_listen: format!("127.0.0.1:{}", self.topology.port),
+                api_address_file: self.api_address_file(),
+                operator_listen: "127.0.0.1:0".into(),
+                operator_address_file: self.operator_address_file(),
+                credentials,
+                store,
+                images: self.topology.images.clone(),
+                vcpus_per_account: self.topology.vcpus_per_account,
+                requests_per_second_per_account: 5_000,
+                zones: layout
+                    .iter()
+                    .map(|zone| region::config::ZoneEntry {
+                        name: zone.zone.clone(),
+                        address: address(Role::Zone, &zone.zone),
+                        cells: vec![region::config::CellEntry {
+                            id: zone.cell.clone(),
+                            address: address(Role::Cell, &zone.cell),
+                        }],
+                    })
+                    .collect(),
+                crash_at: crash(StepRole::Region),
+            }),
+            Role::Zone => toml::to_string(&zone::ZoneConfig {
+                zone: zone_of(&|zone| zone.zone.as_str() == member.identity.instance)?.zone.clone(),
+                listen: "127.0.0.1:0".into(),
+                address_file,
+                credentials,
+            }),
+            Role::Cell => {
+                let zone = zone_of(&|zone| zone.cell.as_str() == member.identity.instance)?;
+                toml::to_string(&cell::CellConfig {
+                    cell_id: zone.cell.clone(),
+                    zone: zone.zone.clone(),
+                    listen: "127.0.0.1:0".into(),
+                    address_file,
+                    credentials,
+                    store,
+                    zone_address: address(Role::Zone, &zone.zone),
+                    crash_at: crash(StepRole::Cell),
+                })
+            }
+            Role::Host => {
+                let named = |host: &HostId| host.as_str() == member.identity.instance;
+                let zone = zone_of(&|zone| zone.hosts.iter().any(|(host, _)| named(host)))?;
+                let index = layout.iter().flat_map(|zone| &zone.hosts).position(|(host, _)| named(host));
+                let index = index.unwrap_or(0);
+                let (host_id, rack_id) = zone
+                    .hosts
+                    .iter()
+                    .find(|(host, _)| named(host))
+                    .cloned()
+                    .ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))?;
+                toml::to_string(&host::config::HostConfig {
+                    host_id,
+                    rack_id,
+                    zone: zone.zone.clone(),
+                    cell_id: zone.cell.clone(),
+                    cell: address(Role::Cell, &zone.cell),
+                    credentials,
+                    directory: dir.to_owned(),
+                    images: self.topology.images.clone(),
+                    vcpus: self.topology.vcpus_per_host,
+                    memory_mib: self.topology.memory_per_host * 1024,
+                    vmm: if self.topology.vmm == "qemu" {
+                        host::config::VmmChoice::Qemu
+                    } else {
+                        host::config::VmmChoice::Simulated
+                    },
+                    accelerator: match self.topology.accelerator.as_str() {
+                        "kvm" => host::accelerator::AcceleratorChoice::Kvm,
+                        "tcg" => host::accelerator::AcceleratorChoice::Tcg,
+                        _ => host::accelerator::AcceleratorChoice::Auto,
+                    },
+                    shutdown_timeout_s: self.topology.shutdown_timeout,
+                    uid_first: UID_FIRST + index as u32 * UIDS_PER_HOST,
+                    uid_count: UIDS_PER_HOST,
+                    crash_at: crash(StepRole::Host),
+                })
+            }
+            Role::Operator => return Ok(String::new()),
+        };
+        text.map_err(|error| Error::Said(format!("cannot write the config of {}: {error}", member.label())))
+    }
+}
+
+fn vmm_name(vmm: Vmm) -> &'static str {
+    match vmm {
+        Vmm::Qemu => "qemu",
+        Vmm::Simulated => "simulated",
+    }
+}
+
+fn first_topology(up: &Up) -> Result<Topology, Error> {
+    let region = REGION.parse().map_err(|e: base::ids::IdError| Error::Said(e.to_string()))?;
+    let (zones, hosts_per_zone) =
+        if up.small { (1, 1) } else { (up.zones.unwrap_or(3), up.hosts_per_zone.unwrap_or(2)) };
+    let accelerator = match up.accelerator.unwrap_or(Accelerator::Auto) {
+        Accelerator::Auto => "auto",
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    };
+    let port = match up.port.unwrap_or(PORT) {
+        0 => port_free()?,
+        port => port,
+    };
+    Ok(Topology {
+        region,
+        port,
+        zones,
+        hosts_per_zone,
+        vcpus_per_host: up.vcpus_per_host.unwrap_or(8),
+        memory_per_host: up.memory_per_host.unwrap_or(16),
+        vcpus_per_account: up.vcpus_per_account.unwrap_or(256),
+        vmm: vmm_name(up.vmm.unwrap_or(Vmm::Qemu)).to_owned(),
+        accelerator: accelerator.to_owned(),
+        shutdown_timeout: up.shutdown_timeout.unwrap_or(90),
+        images: images_default(),
+    })
+}
+
+/// Images beside the binary, as a build leaves them: `target/release/nephos` and `target/images`.
+fn images_default() -> PathBuf {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("images")));
+    beside.unwrap_or_else(|| PathBuf::from("images"))
+}
+
+/// A port that is free now; kept from then on, so that clients find a restarted region where it was.
+fn port_free() -> Result<u16, Error> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0");
+    let address = listener.and_then(|listener| listener.local_addr());
+    address
+        .map(|address| address.port())
+        .map_err(|e| Error::Process { what: "find a free port".into(), source: e })
+}
+
+fn directory_make(path: &Path, mode: u32) -> Result<(), Error> {
+    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::file("make", path))?;
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .map_err(Error::file("set the permissions of", path))
+}

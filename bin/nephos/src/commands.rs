@@ -1,0 +1,106 @@
+//! The short commands: `env`, `kill`, `start`.
+
+use crate::account;
+use crate::arguments::{At, Target};
+use crate::cloud::{Cloud, Member};
+use crate::error::Error;
+use crate::process::{self, State};
+use contract::trust::Role;
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+/// How long a process has to die or to come back.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// `nephos env`: for `eval`, so nothing but exports goes to standard output. The values need no quoting: keys are
+/// letters, digits, `+` and `/`.
+pub fn env(at: &At) -> Result<(), Error> {
+    let cloud = Cloud::open(at)?;
+    let keys = account::default_read(&cloud)?;
+    say!("export AWS_ENDPOINT_URL=http://127.0.0.1:{}", cloud.topology.port);
+    say!("export AWS_ACCESS_KEY_ID={}", keys.access_key_id);
+    say!("export AWS_SECRET_ACCESS_KEY={}", keys.secret_access_key);
+    say!("export AWS_DEFAULT_REGION={0}\nexport AWS_REGION={0}", cloud.topology.region);
+    say!("unset AWS_SESSION_TOKEN AWS_PROFILE");
+    Ok(())
+}
+
+/// `nephos kill`
+pub fn kill(target: &Target) -> Result<(), Error> {
+    let cloud = Cloud::open(&target.at)?;
+    for member in select(&cloud, &target.target)? {
+        // First the word to leave it dead, then the kill: the supervisor must not be quicker.
+        let hold = cloud.run_file(&member, "hold");
+        std::fs::write(&hold, "").map_err(Error::file("write", &hold))?;
+        if let State::Running(process) = process::state(&cloud, &member) {
+            process.signal(Signal::KILL);
+            wait(&format!("{} does not die", member.label()), || !process.alive())?;
+            say!("{} killed (pid {})", member.label(), process.pid());
+        } else {
+            say!("{} was dead already", member.label());
+        }
+    }
+    Ok(())
+}
+
+/// `nephos start`
+pub fn start(target: &Target) -> Result<(), Error> {
+    let cloud = Cloud::open(&target.at)?;
+    let members = select(&cloud, &target.target)?;
+    if process::supervisor(&cloud).is_none() {
+        return Err(Error::NotUp(cloud.dir));
+    }
+    for member in &members {
+        let hold = cloud.run_file(member, "hold");
+        match std::fs::remove_file(&hold) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", &hold)(error));
+            }
+            _ => {}
+        }
+    }
+    for member in &members {
+        let running = || matches!(process::state(&cloud, member), State::Running(_));
+        wait(
+            &format!("{} does not start; its log is in {}", member.label(), cloud.run().display()),
+            running,
+        )?;
+        say!("{} runs", member.label());
+    }
+    Ok(())
+}
+
+/// The processes that `ROLE[/INSTANCE]` names.
+fn select(cloud: &Cloud, target: &str) -> Result<Vec<Member>, Error> {
+    let (role, instance) = match target.split_once('/') {
+        Some((role, instance)) => (role, Some(instance)),
+        None => (target, None),
+    };
+    let of_role = |member: &Member| match role {
+        "control-plane" => member.identity.role != Role::Host,
+        role => member.identity.role.as_str() == role,
+    };
+    let members = cloud.members()?;
+    let known: Vec<String> = members.iter().map(Member::label).collect();
+    let wanted =
+        |member: &Member| of_role(member) && instance.is_none_or(|name| name == member.identity.instance);
+    let selected: Vec<Member> = members.into_iter().filter(wanted).collect();
+    if selected.is_empty() {
+        return Err(Error::Said(format!(
+            "`{target}` names no process of this cloud; there are control-plane, {}",
+            known.join(", ")
+        )));
+    }
+    Ok(selected)
+}
+
+fn wait(failure: &str, mut done: impl FnMut() -> bool) -> Result<(), Error> {
+    let began = Instant::now();
+    while !done() {
+        if began.elapsed() > WAIT {
+            return Err(Error::Said(format!("{failure} (waited {} s)", WAIT.as_secs())));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,58 @@
+//! The roles' processes: config, log, runtime, and the role itself.
+
+use crate::error::Error;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::path::Path;
+
+/// `nephos region`
+pub fn region(config: &Path) -> Result<(), Error> {
+    run("region", config, region::serve::serve)
+}
+
+/// `nephos zone`
+pub fn zone(config: &Path) -> Result<(), Error> {
+    run("zone", config, zone::serve)
+}
+
+/// `nephos cell`
+pub fn cell(config: &Path) -> Result<(), Error> {
+    run("cell", config, cell::serve)
+}
+
+/// `nephos host`
+pub fn host(config: &Path) -> Result<(), Error> {
+    run("host", config, host::serve::serve)
+}
+
+fn run<Config, Serve, Serving, E>(role: &'static str, path: &Path, serve: Serve) -> Result<(), Error>
+where
+    Config: DeserializeOwned,
+    Serve: FnOnce(Config) -> Serving,
+    Serving: Future<Output = Result<(), E>>,
+    E: std::error::Error + Send + Sync + 'static,
+{
+    // A session of its own: ctrl-C in the terminal is for the supervisor, which stops roles in order. It fails only
+    // where the process leads a session already, which is as good.
+    let _ = rustix::process::setsid();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("NEPHOS_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(std::io::stderr).init();
+    let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
+    let config: Config = toml::from_str(&text)
+        .map_err(|error| Error::Content { path: path.to_owned(), why: error.to_string() })?;
+    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
+    let threads = if role == "region" { threads } else { 1 };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Process { what: format!("start the {role}'s runtime"), source })?;
+    let ended = runtime.block_on(serve(config));
+    // A thread that waits for a disk or a guest must not keep a process alive that is told to stop.
+    runtime.shutdown_background();
+    ended.map_err(|error| {
+        tracing::error!(error = base::error::chain(&error), "the {role} ends");
+        Error::Role { role, source: Box::new(error) }
+    })
+}
