@@ -75,7 +75,7 @@ impl World {
         self.trace.line(self.now(), || format!("{node:?} starts"));
         match node {
             Node::Region => self.region_start(),
-            Node::Zone(zone) => self.zones[zone].start(),
+            Node::Zone(zone) => self.zone_start(zone),
             Node::Cell(cell) => self.cell_start(cell),
             Node::Host(host) => self.host_start(host),
         }
@@ -338,7 +338,10 @@ impl World {
                 // What has no machines has nothing to be punctual about.
                 if self.hosts[host].disk.vms.is_empty() { 1_000_000 } else { 500_000 }
             }
-            Node::Zone(_) => return,
+            Node::Zone(zone) => {
+                self.zone_apply(zone, zone::Event::Tick);
+                250_000
+            }
         };
         let life = self.life(node);
         if self.alive(node) {
@@ -360,7 +363,10 @@ impl World {
                 self.cell_apply(cell, cell::Event::HostUp(self.hosts[host].identity.host.clone()));
             }
             (Node::Host(host), Node::Cell(_)) => self.host_apply(host, host::agent::Event::CellUp),
-            (Node::Zone(zone), Node::Region) => self.zone_send(zone),
+            (Node::Zone(zone), Node::Region) => self.zone_apply(zone, zone::Event::RegionUp),
+            (Node::Zone(zone), Node::Cell(cell)) => {
+                self.zone_apply(zone, zone::Event::CellUp(self.cell_identities[cell].cell.clone()));
+            }
             _ => {}
         }
     }
@@ -379,6 +385,10 @@ impl World {
                 self.cell_apply(cell, cell::Event::HostDown(self.hosts[host].identity.host.clone()));
             }
             (Node::Host(host), Node::Cell(_)) => self.host_apply(host, host::agent::Event::CellDown),
+            (Node::Zone(zone), Node::Region) => self.zone_apply(zone, zone::Event::RegionDown),
+            (Node::Zone(zone), Node::Cell(cell)) => {
+                self.zone_apply(zone, zone::Event::CellDown(self.cell_identities[cell].cell.clone()));
+            }
             _ => {}
         }
     }
@@ -399,9 +409,9 @@ impl World {
                 let host = self.hosts[host].identity.host.clone();
                 self.cell_apply(cell, cell::Event::Host(host, message));
             }
-            (Node::Zone(zone), Node::Cell(_), Message::CellSummary(summary)) => {
-                self.zones[zone].summarised(summary);
-                self.zone_send(zone);
+            (Node::Zone(zone), Node::Cell(cell), Message::CellSummary(summary)) => {
+                let cell = self.cell_identities[cell].cell.clone();
+                self.zone_apply(zone, zone::Event::Cell(cell, summary));
             }
             (Node::Host(host), _, Message::ToHost(message)) => {
                 self.host_apply(host, host::agent::Event::Cell(message));
