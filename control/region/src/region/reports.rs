@@ -29,8 +29,10 @@ impl Region {
             return self.report_unknown(cell, report, effects);
         };
         let generation = contract::convert::generation(report.generation);
-        if record.cell_id != cell.as_str() || report.attempt != record.attempt {
-            // A place that another attempt has made superfluous; nothing runs there.
+        let elsewhere = record.cell_id != cell.as_str() || report.attempt != record.attempt;
+        if elsewhere || record.stage() == Stage::Terminated {
+            // A place that another attempt has made superfluous, or one that was refused at first and found when
+            // the claim came a second time, after the instance's end; nothing runs there.
             match report.phase() {
                 Phase::Claimed => self.release(&cell, &report, effects),
                 _ => self.ack(cell, &report, effects),
