@@ -221,7 +221,7 @@ fn carry_out(
         let answer = match request {
             Request::Start(ids) => Done::States(life::start(&mut tx, &ids, 64)?),
             Request::Stop { instances, force } => Done::States(life::stop(&mut tx, &instances, force)?),
-            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|()| Done::Done)?,
+            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|_| Done::Done)?,
             Request::Terminate(ids) => Done::States(life::terminate(&mut tx, &ids)?),
             Request::InstanceModify(id, change) => life::modify(&mut tx, id, change).map(|()| Done::Done)?,
             Request::KeyPairCreate(record) => Done::KeyPair(keys::key_pair_create(&mut tx, *record)?),
