@@ -23,6 +23,17 @@ pub enum Refusal {
         /// What was asked, as a participle: "started".
         wanted: &'static str,
     },
+    /// The instance must be stopped for this.
+    #[error("the instance '{0}' is not stopped")]
+    NotStopped(InstanceId),
+    /// Stop protection is on.
+    #[error("the instance '{instance}' may not be {wanted}: its disableApiStop attribute is true")]
+    StopProtected {
+        /// Which.
+        instance: InstanceId,
+        /// What was asked, as a participle: "stopped".
+        wanted: &'static str,
+    },
     /// Termination protection is on.
     #[error("the instance '{0}' may not be terminated: its disableApiTermination attribute is true")]
     TerminationProtected(InstanceId),

@@ -1,34 +1,146 @@
 //! The API's meaning: AWS's operations on the region's model and owner.
+//!
+//! [`Api`] implements the services' traits of the `aws` crate; the table at the end of this file says which function
+//! carries out which operation. Functions stand in files by noun. What all operations have in common is built once:
+//! [`filter`], [`page`], [`parse`] and [`errors`].
+//!
+//! A read is a plain function: it takes the model's read lock once, builds its answer and lets go. A change asks the
+//! region's owner and answers what became durable. Every operation parses all of its input first, then answers a dry
+//! run, then acts.
+//!
+//! Invariant: no state of its own, no clock, and no lock held across an await.
+
+mod account;
+mod console;
+pub mod errors;
+pub mod filter;
+mod instance;
+mod key_pair;
+mod launch;
+mod lifecycle;
+pub mod page;
+mod parse;
+mod tag;
+mod zone;
 
 use crate::asker::Asker;
 use crate::image::Image;
-use crate::model::Model;
-use base::ids::{RegionName, ZoneName};
-use std::sync::{Arc, RwLock};
+use crate::model::{Account, Model};
+use crate::refusal::Refusal;
+use crate::request::{Answer as Done, Request};
+use crate::vpc::DefaultNetwork;
+use aws::ec2::*;
+use aws::service::Answer;
+use aws::sts::{CallerIdentity, GetCallerIdentityRequest, Sts};
+use aws::{ApiError, Caller};
+use aws_lc_rs::hmac;
+use base::ids::{AccountId, RegionName, ZoneName};
+use std::sync::{Arc, PoisonError, RwLock};
 
-/// stub
+/// What the API knows beside the model: fixed while the process runs.
+#[derive(Clone)]
 pub struct Facts {
-    /// stub
+    /// The region's name.
     pub region: RegionName,
-    /// stub
+    /// Its zones, in their order.
     pub zones: Vec<ZoneName>,
-    /// stub
+    /// The images on offer.
     pub images: Vec<Image>,
-    /// stub
+    /// Where clients reach the region: host and port.
     pub endpoint: String,
-    /// stub
+    /// vCPUs that an account's instances may occupy together.
     pub vcpus_per_account: u32,
-    /// stub
+    /// Signs page cursors; the same after a restart, so that a client can go on paging.
     pub cursor_secret: [u8; 32],
 }
-/// stub
-pub struct Api;
+
+/// The operations of EC2, STS and Service Quotas in one region. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    facts: Arc<Facts>,
+    cursor_key: hmac::Key,
+    model: Arc<RwLock<Model>>,
+    asker: Asker,
+}
+
 impl Api {
-    /// stub
-    pub fn new(_: Facts, _: Arc<RwLock<Model>>, _: Asker) -> Api {
-        Api
+    /// The API over a model that the region's owner keeps, and the way to that owner.
+    pub fn new(facts: Facts, model: Arc<RwLock<Model>>, asker: Asker) -> Api {
+        let cursor_key = hmac::Key::new(hmac::HMAC_SHA256, &facts.cursor_secret);
+        Api { facts: Arc::new(facts), cursor_key, model, asker }
+    }
+
+    /// What `view` sees of the caller's account. It runs under the model's lock: it must not wait for anything.
+    fn read<T>(
+        &self,
+        caller: &Caller,
+        view: impl FnOnce(&Account) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
+        let account = model.account(caller.account).ok_or(Refusal::AccountNotFound(caller.account))?;
+        view(account)
+    }
+
+    /// Asks the owner for a change, and waits until what became of it is durable.
+    async fn change(&self, caller: &Caller, request: Request) -> Result<Done, ApiError> {
+        Ok(self.asker.change(caller.account, request).await?)
+    }
+
+    fn network(&self, account: AccountId) -> DefaultNetwork {
+        DefaultNetwork::of(account, self.facts.zones.iter().cloned())
+    }
+
+    fn image(&self, id: &str) -> Option<&Image> {
+        let id = id.parse().ok()?;
+        self.facts.images.iter().find(|image| image.id == id)
     }
 }
-impl aws::ec2::Ec2 for Api {}
-impl aws::sts::Sts for Api {}
-impl aws::service_quotas::ServiceQuotas for Api {}
+
+/// An owner's answer of another kind than the request's: a defect, which must not be passed on as a success.
+fn unexpected(answer: &Done) -> ApiError {
+    tracing::error!(?answer, "the region's owner gave an answer of another kind than the request's");
+    ApiError::internal()
+}
+
+macro_rules! operations {
+    ($service:ident {
+        $(read $read:ident($read_in:ty) -> $read_out:ty = $view:path;)*
+        $(change $change:ident($change_in:ty) -> $change_out:ty = $act:path;)*
+    }) => {
+        impl $service for Api {
+            $(fn $read<'a>(&'a self, caller: &'a Caller, input: $read_in) -> Answer<'a, $read_out> {
+                Box::pin(std::future::ready($view(self, caller, input)))
+            })*
+            $(fn $change<'a>(&'a self, caller: &'a Caller, input: $change_in) -> Answer<'a, $change_out> {
+                Box::pin($act(self, caller, input))
+            })*
+        }
+    };
+}
+
+operations! { Ec2 {
+    read describe_account_attributes(DescribeAccountAttributesRequest) -> DescribeAccountAttributesResponse
+        = account::attributes_describe;
+    read describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse
+        = zone::zones_describe;
+    read describe_instance_status(DescribeInstanceStatusRequest) -> DescribeInstanceStatusResponse
+        = instance::statuses_describe;
+    read describe_instances(DescribeInstancesRequest) -> DescribeInstancesResponse
+        = instance::instances_describe;
+    read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
+    read describe_tags(DescribeTagsRequest) -> DescribeTagsResponse = tag::tags_describe;
+
+    change create_tags(CreateTagsRequest) -> Return = tag::tags_create;
+    change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
+    change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
+    change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
+    change run_instances(RunInstancesRequest) -> Reservation = launch::instances_run;
+    change start_instances(StartInstancesRequest) -> InstanceStateChanges = lifecycle::instances_start;
+    change stop_instances(StopInstancesRequest) -> InstanceStateChanges = lifecycle::instances_stop;
+    change terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges
+        = lifecycle::instances_terminate;
+} }
+
+operations! { Sts {
+    read get_caller_identity(GetCallerIdentityRequest) -> CallerIdentity = account::identity_get;
+} }

@@ -28,12 +28,19 @@ fn incorrect_state(id: InstanceId, record: &InstanceRecord, wanted: &'static str
     Refusal::IncorrectState { instance: id, state: record.stage().state(), wanted }
 }
 
+fn stop_protected(record: &InstanceRecord) -> bool {
+    record.template.as_ref().is_some_and(|template| template.disable_api_stop)
+}
+
 /// StopInstances.
 pub fn stop(tx: &mut Tx<'_>, ids: &[InstanceId], force: bool) -> Result<Vec<StateChange>, Refusal> {
     let mut changes = Vec::new();
     for (instance, record) in find(tx, ids)? {
         let before = record.stage().state();
         let after = match (record.stage(), next(record.stage(), Event::StopAsked)) {
+            (_, Some(_)) if stop_protected(&record) => {
+                return Err(Refusal::StopProtected { instance, wanted: "stopped" });
+            }
             (_, Some(stage)) => {
                 let mut record = Arc::unwrap_or_clone(record);
                 record.intent += 1;
@@ -113,6 +120,10 @@ pub fn terminate(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<Vec<StateChange>
     if let Some((id, _)) = found.iter().find(|(_, record)| protected(record) && live(record)) {
         return Err(Refusal::TerminationProtected(*id));
     }
+    // Stop protection protects from termination too, as in AWS: else it would be worth little.
+    if let Some((id, _)) = found.iter().find(|(_, record)| stop_protected(record) && live(record)) {
+        return Err(Refusal::StopProtected { instance: *id, wanted: "terminated" });
+    }
     let mut changes = Vec::new();
     for (instance, record) in found {
         let before = record.stage().state();
@@ -134,15 +145,18 @@ pub fn modify(tx: &mut Tx<'_>, id: InstanceId, change: InstanceChange) -> Result
     let record = tx.instance_visible(id).ok_or_else(|| Refusal::InstancesNotFound(vec![id]))?;
     let needs_stop = matches!(change, InstanceChange::InstanceType(_) | InstanceChange::UserData(_));
     let gone = matches!(record.stage(), Stage::ShuttingDown | Stage::Terminated);
-    if gone || (needs_stop && record.stage() != Stage::Stopped) {
-        return Err(incorrect_state(id, &record, "modified so"));
+    if gone {
+        return Err(incorrect_state(id, &record, "modified"));
+    }
+    if needs_stop && record.stage() != Stage::Stopped {
+        return Err(Refusal::NotStopped(id));
     }
     let mut record = Arc::unwrap_or_clone(record);
     let template = record.template.get_or_insert_default();
     match change {
         InstanceChange::InstanceType(name) => template.instance_type = name,
         InstanceChange::DisableApiTermination(on) => template.disable_api_termination = on,
-        InstanceChange::DisableApiStop(on) => record.disable_api_stop = on,
+        InstanceChange::DisableApiStop(on) => template.disable_api_stop = on,
         InstanceChange::UserData(bytes) => template.user_data = bytes,
         InstanceChange::TerminateOnShutdown(on) => template.terminate_on_shutdown = on,
     }

@@ -78,6 +78,9 @@ pub struct TemplateRecord {
     /// A guest that powers itself off is terminated, not stopped.
     #[prost(bool, tag = "8")]
     pub terminate_on_shutdown: bool,
+    /// StopInstances and TerminateInstances are refused while true.
+    #[prost(bool, tag = "9")]
+    pub disable_api_stop: bool,
 }
 
 /// Why the region chose a cell, or passed it over.
@@ -154,9 +157,6 @@ pub struct InstanceRecord {
     /// The last stop was asked to be forced.
     #[prost(bool, tag = "18")]
     pub force: bool,
-    /// StopInstances is refused while true.
-    #[prost(bool, tag = "19")]
-    pub disable_api_stop: bool,
     /// Why the region chose the cell.
     #[prost(message, repeated, tag = "20")]
     pub verdicts: Vec<CellVerdictRecord>,

@@ -1,0 +1,162 @@
+//! The table from refusals to AWS's error codes and words, and the errors that several operations give.
+//!
+//! Clients match codes by string and people read the messages, so both are pinned by a test of every variant.
+//! Sources: Amazon EC2 API Reference, "Error codes for the Amazon EC2 API"; the words are those that EC2 answers.
+
+use crate::refusal::Refusal;
+use aws::{ApiError, codes};
+use std::fmt::Display;
+
+/// The most characters of a client's own text that an error repeats.
+const SHOWN_MAX: usize = 128;
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> ApiError {
+        match refusal {
+            Refusal::AccountNotFound(account) => ApiError::new(
+                codes::AUTH_FAILURE,
+                format!("The account {account} does not exist in this region"),
+            ),
+            Refusal::InstancesNotFound(ids) => instances_not_found(&ids),
+            Refusal::IncorrectState { instance, wanted, .. } => ApiError::new(
+                codes::INCORRECT_INSTANCE_STATE,
+                format!("The instance '{instance}' is not in a state from which it can be {wanted}."),
+            ),
+            Refusal::NotStopped(instance) => ApiError::new(
+                codes::INCORRECT_INSTANCE_STATE,
+                format!("The instance '{instance}' is not in the 'stopped' state."),
+            ),
+            Refusal::TerminationProtected(instance) => ApiError::new(
+                codes::OPERATION_NOT_PERMITTED,
+                format!(
+                    "The instance '{instance}' may not be terminated. Modify its 'disableApiTermination' \
+                     instance attribute and try again."
+                ),
+            ),
+            Refusal::StopProtected { instance, wanted } => ApiError::new(
+                codes::OPERATION_NOT_PERMITTED,
+                format!(
+                    "The instance '{instance}' may not be {wanted}. Modify its 'disableApiStop' instance \
+                     attribute and try again."
+                ),
+            ),
+            Refusal::TokenMismatch(token) => ApiError::new(
+                codes::IDEMPOTENT_PARAMETER_MISMATCH,
+                format!(
+                    "The client token '{}' was used before with other parameters; arguments on this idempotent \
+                     request are inconsistent with arguments used in previous requests.",
+                    shown(&token)
+                ),
+            ),
+            Refusal::VcpuQuota { wanted, used, limit } => ApiError::new(
+                codes::VCPU_LIMIT_EXCEEDED,
+                format!(
+                    "You have requested more vCPU capacity than your current vCPU limit of {limit} allows: \
+                     {used} are in use and the request needs {wanted} more."
+                ),
+            ),
+            Refusal::InsufficientCapacity(why) => ApiError::new(codes::INSUFFICIENT_INSTANCE_CAPACITY, why),
+            Refusal::KeyPairNotFound(name) => key_pair_not_found(&name),
+            Refusal::KeyPairExists(name) => ApiError::new(
+                codes::INVALID_KEY_PAIR_DUPLICATE,
+                format!("The keypair '{}' already exists.", shown(&name)),
+            ),
+            Refusal::ResourceNotFound(resource) => resource_not_found(&resource),
+            Refusal::TooManyTags { resource, max, .. } => ApiError::new(
+                codes::TAG_LIMIT_EXCEEDED,
+                format!(
+                    "The maximum number of tags for a resource is {max}; '{}' would have more.",
+                    shown(&resource)
+                ),
+            ),
+            Refusal::Busy => ApiError::new(codes::REQUEST_LIMIT_EXCEEDED, "Request limit exceeded."),
+            Refusal::StoreFailed(why) => {
+                tracing::error!(%why, "a request failed because the region's store cannot be written");
+                ApiError::new(
+                    codes::UNAVAILABLE,
+                    "The region cannot store changes now. The request may or may not have been carried out; \
+                     send it again, with the same client token if it has one.",
+                )
+            }
+        }
+    }
+}
+
+/// `InvalidInstanceID.NotFound`.
+pub fn instances_not_found(ids: &[impl Display]) -> ApiError {
+    ApiError::new(codes::INVALID_INSTANCE_ID_NOT_FOUND, not_existing("instance ID", ids))
+}
+
+/// `InvalidKeyPair.NotFound`, by name or id.
+pub fn key_pair_not_found(name: &str) -> ApiError {
+    ApiError::new(codes::INVALID_KEY_PAIR_NOT_FOUND, format!("The key pair '{}' does not exist", shown(name)))
+}
+
+/// `InvalidAMIID.NotFound`.
+pub fn images_not_found(ids: &[impl Display]) -> ApiError {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let plural = if ids.len() == 1 { "id" } else { "ids" };
+    let verb = if ids.len() == 1 { "does" } else { "do" };
+    let message = format!("The image {plural} '[{}]' {verb} not exist", ids.join(", "));
+    ApiError::new(codes::INVALID_AMI_ID_NOT_FOUND, message)
+}
+
+/// `InvalidVpcID.NotFound`.
+pub fn vpc_not_found(id: &str) -> ApiError {
+    ApiError::new(codes::INVALID_VPC_ID_NOT_FOUND, format!("The vpc ID '{}' does not exist", shown(id)))
+}
+
+/// `InvalidSubnetID.NotFound`: AWS has no code of its own for a subnet id that is malformed.
+pub fn subnet_not_found(id: &str) -> ApiError {
+    ApiError::new(codes::INVALID_SUBNET_ID_NOT_FOUND, format!("The subnet ID '{}' does not exist", shown(id)))
+}
+
+/// `InvalidGroup.NotFound`, by name or id.
+pub fn security_group_not_found(group: &str) -> ApiError {
+    let message = format!("The security group '{}' does not exist", shown(group));
+    ApiError::new(codes::INVALID_GROUP_NOT_FOUND, message)
+}
+
+/// The error for a resource to be tagged: the code of its kind, which its id's prefix tells.
+fn resource_not_found(id: &str) -> ApiError {
+    match id.split_once('-').map(|(kind, _)| kind) {
+        Some("i") => instances_not_found(&[shown(id)]),
+        Some("ami") => images_not_found(&[shown(id)]),
+        Some("key") => key_pair_not_found(id),
+        Some("vpc") => vpc_not_found(id),
+        Some("subnet") => subnet_not_found(id),
+        Some("sg") => security_group_not_found(id),
+        _ => ApiError::new(codes::INVALID_ID, format!("The ID '{}' is not valid", shown(id))),
+    }
+}
+
+/// `InvalidParameterValue` for a parameter, as AWS names it.
+pub fn invalid_value(parameter: &str, value: &dyn Display, reason: &str) -> ApiError {
+    let value = value.to_string();
+    let message = format!("Value ({}) for parameter {parameter} is invalid. {reason}", shown(&value));
+    ApiError::new(codes::INVALID_PARAMETER_VALUE, message)
+}
+
+/// `InvalidParameterCombination`: two parameters that exclude each other.
+pub fn excluded(one: &str, other: &str) -> ApiError {
+    let message = format!("The parameter {one} cannot be used with the parameter {other}");
+    ApiError::new(codes::INVALID_PARAMETER_COMBINATION, message)
+}
+
+/// `UnsupportedOperation`, with a sentence that says what is not there yet.
+pub fn unsupported(message: impl Into<String>) -> ApiError {
+    ApiError::new(codes::UNSUPPORTED_OPERATION, message)
+}
+
+/// The start of a client's text, so that an error is never much longer than a sentence.
+pub fn shown(text: &str) -> &str {
+    text.char_indices().nth(SHOWN_MAX).map_or(text, |(end, _)| &text[..end])
+}
+
+fn not_existing(noun: &str, ids: &[impl Display]) -> String {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    match ids.as_slice() {
+        [one] => format!("The {noun} '{one}' does not exist"),
+        many => format!("The {noun}s '{}' do not exist", many.join(", ")),
+    }
+}
