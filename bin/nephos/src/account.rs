@@ -24,7 +24,7 @@ pub struct Keys {
 pub fn account(arguments: &Account) -> Result<(), Error> {
     let AccountCommand::Create { name, at } = &arguments.command;
     let keys = create(&Cloud::open(at)?, name, "")?;
-    println!("{}", json(&keys)?);
+    say!("{}", json(&keys)?);
     Ok(())
 }
 

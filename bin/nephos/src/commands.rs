@@ -17,11 +17,11 @@ const WAIT: Duration = Duration::from_secs(20);
 pub fn env(at: &At) -> Result<(), Error> {
     let cloud = Cloud::open(at)?;
     let keys = account::default_read(&cloud)?;
-    println!("export AWS_ENDPOINT_URL=http://127.0.0.1:{}", cloud.topology.port);
-    println!("export AWS_ACCESS_KEY_ID={}", keys.access_key_id);
-    println!("export AWS_SECRET_ACCESS_KEY={}", keys.secret_access_key);
-    println!("export AWS_DEFAULT_REGION={0}\nexport AWS_REGION={0}", cloud.topology.region);
-    println!("unset AWS_SESSION_TOKEN AWS_PROFILE");
+    say!("export AWS_ENDPOINT_URL=http://127.0.0.1:{}", cloud.topology.port);
+    say!("export AWS_ACCESS_KEY_ID={}", keys.access_key_id);
+    say!("export AWS_SECRET_ACCESS_KEY={}", keys.secret_access_key);
+    say!("export AWS_DEFAULT_REGION={0}\nexport AWS_REGION={0}", cloud.topology.region);
+    say!("unset AWS_SESSION_TOKEN AWS_PROFILE");
     Ok(())
 }
 
@@ -35,9 +35,9 @@ pub fn kill(target: &Target) -> Result<(), Error> {
         if let State::Running(process) = process::state(&cloud, &member) {
             process.signal(Signal::KILL);
             wait(&format!("{} does not die", member.label()), || !process.alive())?;
-            println!("{} killed (pid {})", member.label(), process.pid());
+            say!("{} killed (pid {})", member.label(), process.pid());
         } else {
-            println!("{} was dead already", member.label());
+            say!("{} was dead already", member.label());
         }
     }
     Ok(())
@@ -65,7 +65,7 @@ pub fn start(target: &Target) -> Result<(), Error> {
             &format!("{} does not start; its log is in {}", member.label(), cloud.run().display()),
             running,
         )?;
-        println!("{} runs", member.label());
+        say!("{} runs", member.label());
     }
     Ok(())
 }

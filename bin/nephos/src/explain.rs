@@ -13,7 +13,7 @@ pub fn explain(arguments: &Explain) -> Result<(), Error> {
     let request = ExplainRequest { instance_id: arguments.instance.clone() };
     let why = operator::ask(&cloud, |mut region| async move { region.explain(request).await })?;
     if arguments.show.json {
-        println!("{:#}", as_json(&why));
+        say!("{:#}", as_json(&why));
     } else {
         print(&why);
     }
@@ -22,23 +22,23 @@ pub fn explain(arguments: &Explain) -> Result<(), Error> {
 
 fn print(why: &ExplainResponse) {
     let place = if why.host_id.is_empty() { "nowhere yet" } else { why.host_id.as_str() };
-    println!("{} ({}) is on {place}, placement attempt {}", why.instance_id, why.state, why.attempt);
-    println!("\nThe region chose the cell:");
+    say!("{} ({}) is on {place}, placement attempt {}", why.instance_id, why.state, why.attempt);
+    say!("\nThe region chose the cell:");
     for cell in &why.cells {
         let mark = if cell.chosen { "*" } else { " " };
-        println!("  {mark} {:<18} {:<14} {}", cell.cell_id, cell.zone, cell.verdict);
+        say!("  {mark} {:<18} {:<14} {}", cell.cell_id, cell.zone, cell.verdict);
     }
     let hosts = why.hosts.clone().unwrap_or_default();
-    println!("\nThe cell chose the host:");
+    say!("\nThe cell chose the host:");
     for host in &hosts.hosts {
         let mark = if host.chosen { "*" } else { " " };
-        println!("  {mark} {:<22} {:<18} {}", host.host_id, host.rack_id, host.verdict);
+        say!("  {mark} {:<22} {:<18} {}", host.host_id, host.rack_id, host.verdict);
     }
     if hosts.hosts.is_empty() {
-        println!("    no cell has answered yet");
+        say!("    no cell has answered yet");
     }
     if hosts.omitted > 0 {
-        println!("    and {} more hosts were looked at", hosts.omitted);
+        say!("    and {} more hosts were looked at", hosts.omitted);
     }
 }
 

@@ -4,6 +4,14 @@
 //! Exit codes: 0 done; 1 failed, and standard error says why and what to do; 2 the command line is wrong; 3 the
 //! cloud is not up.
 
+/// Prints a line. A reader that has gone away (`| head`) is no reason to stop, least of all for the supervisor.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod account;
 mod arguments;
 mod cloud;

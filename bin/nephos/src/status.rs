@@ -18,7 +18,7 @@ pub fn status(show: &Show) -> Result<(), Error> {
     let cloud = Cloud::open(&show.at)?;
     let tree = tree(&cloud)?;
     if show.json {
-        println!("{tree:#}");
+        say!("{tree:#}");
     } else {
         print(&tree);
     }
@@ -113,13 +113,13 @@ fn host_value(
 
 fn print(tree: &Value) {
     let up = if tree["up"] == true { "up" } else { "down" };
-    println!("cloud {} ({up}), {}", text(&tree["dir"]), text(&tree["endpoint"]));
-    println!("region {:<28} {}", text(&tree["region"]), process_text(&tree["process"]));
+    say!("cloud {} ({up}), {}", text(&tree["dir"]), text(&tree["endpoint"]));
+    say!("region {:<28} {}", text(&tree["region"]), process_text(&tree["process"]));
     if let Some(why) = tree["region_silent"].as_str() {
-        println!("  ! {why}");
+        say!("  ! {why}");
     }
     for zone in list(&tree["zones"]) {
-        println!("  zone {:<28} {}", text(&zone["zone"]), process_text(&zone["process"]));
+        say!("  zone {:<28} {}", text(&zone["zone"]), process_text(&zone["process"]));
         for cell in list(&zone["cells"]) {
             let capacity = &cell["capacity"];
             let free = if capacity.is_object() {
@@ -133,9 +133,9 @@ fn print(tree: &Value) {
             } else {
                 String::new()
             };
-            println!("    cell {:<26} {}{free}", text(&cell["cell"]), process_text(&cell["process"]));
+            say!("    cell {:<26} {}{free}", text(&cell["cell"]), process_text(&cell["process"]));
             for rack in list(&cell["racks"]) {
-                println!("      rack {}", text(&rack["rack"]));
+                say!("      rack {}", text(&rack["rack"]));
                 for host in list(&rack["hosts"]) {
                     print_host(host);
                 }
@@ -143,14 +143,14 @@ fn print(tree: &Value) {
         }
     }
     for instance in list(&tree["unplaced"]) {
-        println!("  {} {} (in no host yet)", text(&instance["instance"]), text(&instance["state"]));
+        say!("  {} {} (in no host yet)", text(&instance["instance"]), text(&instance["state"]));
     }
     print_notes(tree);
 }
 
 fn print_host(host: &Value) {
     let accelerator = host["accelerator"].as_str().filter(|a| !a.is_empty()).unwrap_or("accelerator unknown");
-    println!("        host {:<22} {}, {accelerator}", text(&host["host"]), process_text(&host["process"]));
+    say!("        host {:<22} {}, {accelerator}", text(&host["host"]), process_text(&host["process"]));
     for vm in list(&host["vms"]) {
         let (own, region) = (&vm["host_says"], &vm["region_says"]);
         let kind = region["type"].as_str().unwrap_or("");
@@ -161,19 +161,19 @@ fn print_host(host: &Value) {
             _ => text(&own["phase"]),
         };
         let pid = own["pid"].as_u64().map(|pid| format!(", pid {pid}")).unwrap_or_default();
-        println!("          {} {kind} {state}{pid}", text(&vm["instance"]));
+        say!("          {} {kind} {state}{pid}", text(&vm["instance"]));
         if let Some(message) = own["message"].as_str().filter(|message| !message.is_empty()) {
-            println!("            {message}");
+            say!("            {message}");
         }
     }
     for orphan in list(&host["orphans"]) {
-        println!("          ! {} runs here and its cell does not know it", text(orphan));
+        say!("          ! {} runs here and its cell does not know it", text(orphan));
     }
     if let Some(held) = host["document_held"].as_str().filter(|held| !held.is_empty()) {
-        println!("          ! a document is held back: {held}");
+        say!("          ! a document is held back: {held}");
     }
     for damaged in list(&host["damaged"]) {
-        println!("          ! damaged: {}", text(damaged));
+        say!("          ! damaged: {}", text(damaged));
     }
 }
 
@@ -201,7 +201,7 @@ fn print_notes(tree: &Value) {
     notes.sort();
     notes.dedup();
     for note in notes {
-        println!("note: {note}");
+        say!("note: {note}");
     }
 }
 

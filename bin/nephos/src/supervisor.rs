@@ -26,6 +26,8 @@ const BACKOFF_LAST: Duration = Duration::from_secs(5);
 const STEADY_AFTER: Duration = Duration::from_secs(30);
 /// A log that is larger at a start of its process is put aside.
 const LOG_BYTES_MAX: u64 = 8 << 20;
+/// How often certificates are looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(3600);
 /// How long the API has to answer at the start.
 const API_WAIT: Duration = Duration::from_secs(60);
 /// How long a control-plane process has to end when asked.
@@ -40,7 +42,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
     }
     let Some(_lock) = lock(&cloud)? else {
         let keys = account::default_read(&cloud)?;
-        println!("The cloud in {} is up already.", cloud.dir.display());
+        say!("The cloud in {} is up already.", cloud.dir.display());
         greet(&cloud, &keys, began);
         return Ok(());
     };
@@ -49,7 +51,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
     supervisor.cloud.write(arguments.crash_at.as_deref())?;
     supervisor.write_own_pid()?;
     supervisor.port_check()?;
-    println!("Starting {} processes in {} ...", supervisor.members.len(), supervisor.cloud.dir.display());
+    say!("Starting {} processes in {} ...", supervisor.members.len(), supervisor.cloud.dir.display());
     supervisor.forget_holds()?;
     supervisor.look()?;
     let keys = supervisor.api_wait(&stop)?;
@@ -58,6 +60,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK_EVERY);
             supervisor.look()?;
+            supervisor.renew()?;
         }
     }
     supervisor.stop()
@@ -67,7 +70,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
 pub fn down(at: &At) -> Result<(), Error> {
     let cloud = Cloud::open(at)?;
     if let Some(process) = process::supervisor(&cloud) {
-        println!("Stopping the cloud in {}: guests are asked to shut down ...", cloud.dir.display());
+        say!("Stopping the cloud in {}: guests are asked to shut down ...", cloud.dir.display());
         process.signal(Signal::TERM);
         let wait = Duration::from_secs(cloud.topology.shutdown_timeout + 60);
         let began = Instant::now();
@@ -82,7 +85,7 @@ pub fn down(at: &At) -> Result<(), Error> {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        println!("The cloud is down. `nephos up` starts it again, with the guests that were running.");
+        say!("The cloud is down. `nephos up` starts it again, with the guests that were running.");
         return Ok(());
     }
     let Some(_lock) = lock(&cloud)? else {
@@ -92,7 +95,7 @@ pub fn down(at: &At) -> Result<(), Error> {
     };
     let mut supervisor = Supervisor::new(cloud)?;
     if supervisor.members.iter().all(|m| !matches!(process::state(&supervisor.cloud, m), State::Running(_))) {
-        println!("The cloud in {} is down already.", supervisor.cloud.dir.display());
+        say!("The cloud in {} is down already.", supervisor.cloud.dir.display());
         return Ok(());
     }
     supervisor.stop()
@@ -102,7 +105,7 @@ pub fn down(at: &At) -> Result<(), Error> {
 fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
     let began = Instant::now();
     if process::supervisor(cloud).is_some() {
-        println!("The cloud in {} is up already.", cloud.dir.display());
+        say!("The cloud in {} is up already.", cloud.dir.display());
         greet(cloud, &account::default_read(cloud)?, began);
         return Ok(());
     }
@@ -117,7 +120,7 @@ fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
     command.args(std::env::args_os().skip(1).filter(|argument| argument != "--detach"));
     command.env("NEPHOS_DETACHED", "1");
     let mut child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().map_err(failed)?;
-    println!("Starting the cloud in {} ...", cloud.dir.display());
+    say!("Starting the cloud in {} ...", cloud.dir.display());
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
             let text = fs::read(&path).unwrap_or_default();
@@ -143,16 +146,16 @@ fn greet(cloud: &Cloud, keys: &Keys, began: Instant) {
         }
         _ => format!(" --dir {}", cloud.dir.display()),
     };
-    println!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
-    println!("  endpoint     http://127.0.0.1:{}", cloud.topology.port);
-    println!("  region       {}", cloud.topology.region);
-    println!("  account      {} ({})", keys.account_id, keys.name);
-    println!("  access key   {}", keys.access_key_id);
-    println!("  secret       {}\n", keys.secret_access_key);
-    println!("Next, in another terminal:\n");
-    println!("  eval \"$(nephos env{dir})\"");
-    println!("  aws ec2 run-instances --image-id nephos-linux --instance-type t3.micro --count 1");
-    println!("  nephos status{dir}\n");
+    say!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
+    say!("  endpoint     http://127.0.0.1:{}", cloud.topology.port);
+    say!("  region       {}", cloud.topology.region);
+    say!("  account      {} ({})", keys.account_id, keys.name);
+    say!("  access key   {}", keys.access_key_id);
+    say!("  secret       {}\n", keys.secret_access_key);
+    say!("Next, in another terminal:\n");
+    say!("  eval \"$(nephos env{dir})\"");
+    say!("  aws ec2 run-instances --image-id nephos-linux --instance-type t3.micro --count 1");
+    say!("  nephos status{dir}\n");
     let _ = std::io::stdout().flush();
 }
 
@@ -195,12 +198,13 @@ struct Supervisor {
     cloud: Cloud,
     members: Vec<Member>,
     charges: BTreeMap<Member, Charge>,
+    renew_at: Instant,
 }
 
 impl Supervisor {
     fn new(cloud: Cloud) -> Result<Supervisor, Error> {
         let members = cloud.members()?;
-        Ok(Supervisor { cloud, members, charges: BTreeMap::new() })
+        Ok(Supervisor { cloud, members, charges: BTreeMap::new(), renew_at: Instant::now() + RENEW_EVERY })
     }
 
     fn write_own_pid(&self) -> Result<(), Error> {
@@ -277,6 +281,22 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Renews certificates that are due. A process reads its own when it starts, so those that have a new one are
+    /// ended and started again: guests do not notice.
+    fn renew(&mut self) -> Result<(), Error> {
+        if Instant::now() < self.renew_at {
+            return Ok(());
+        }
+        self.renew_at = Instant::now() + RENEW_EVERY;
+        for member in self.cloud.certificates_renew()? {
+            if let State::Running(process) = process::state(&self.cloud, &member) {
+                say!("{} has a new certificate and is started again", member.label());
+                process.signal(Signal::TERM);
+            }
+        }
+        Ok(())
+    }
+
     /// Waits for the API, while looking after the processes. `None`: told to stop meanwhile.
     fn api_wait(&mut self, stop: &AtomicBool) -> Result<Option<Keys>, Error> {
         let began = Instant::now();
@@ -325,7 +345,7 @@ impl Supervisor {
             self.end_wait(member, STOP_WAIT);
         }
         let hosts = self.of_role(|role| role == Role::Host);
-        println!("The control plane has stopped; {} hosts power their guests off ...", hosts.len());
+        say!("The control plane has stopped; {} hosts power their guests off ...", hosts.len());
         let _ = std::io::stdout().flush();
         for host in &hosts {
             self.host_power_off(host)?;
@@ -341,7 +361,7 @@ impl Supervisor {
         let _ = fs::remove_file(self.cloud.api_address_file());
         let _ = fs::remove_file(self.cloud.operator_address_file());
         let _ = fs::remove_file(self.cloud.run().join("supervisor.pid"));
-        println!("The cloud is down.");
+        say!("The cloud is down.");
         Ok(())
     }
 
