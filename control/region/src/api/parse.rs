@@ -22,15 +22,21 @@ pub fn instance_id(text: &str) -> Result<InstanceId, ApiError> {
     id(text, InstanceId::PREFIX, codes::INVALID_INSTANCE_ID_MALFORMED)
 }
 
+/// The most instances that one request can start, stop, reboot or terminate, as in AWS.
+const INSTANCES_CHANGED_MAX: usize = 1000;
+
 /// Instances' ids, each once, in the order given.
 pub fn instance_ids(texts: &[String]) -> Result<Vec<InstanceId>, ApiError> {
     each_once(texts.iter().map(|text| instance_id(text)))
 }
 
-/// Instances' ids of a request that changes them: all in one commit, which bounds their number.
+/// Instances' ids of a request that changes them.
 pub fn instance_ids_to_change(texts: &[String]) -> Result<Vec<InstanceId>, ApiError> {
     let ids = instance_ids(texts)?;
-    change_bounded("InstanceId", ids.len())?;
+    if ids.len() > INSTANCES_CHANGED_MAX {
+        let reason = format!("One request can change at most {INSTANCES_CHANGED_MAX} instances; send several.");
+        return Err(errors::invalid_value("InstanceId", &format_args!("{} instances", ids.len()), &reason));
+    }
     Ok(ids)
 }
 

@@ -365,6 +365,13 @@ fn an_acknowledged_launch_that_finds_no_place_is_terminated_with_the_reason() {
     cloud.claims = |_, _| Some(Phase::Refused);
     cloud.pass(Duration::from_secs(2));
     assert_eq!(cloud.state(instances[0].id()), Some(State::Terminated));
+    // The claim had been sent twice, and the second time there was room.
+    let claims = |(_, intent): &&(CellId, VmIntent)| intent.target() == Target::Claimed;
+    let (cell, claim) = cloud.intents.iter().rfind(claims).unwrap().clone();
+    let late = report(&cell, &claim, Phase::Claimed, StopCause::Unspecified);
+    cloud.event(Event::Cell(cell.clone(), wrap(late)));
+    let (to, last) = cloud.intents.last().unwrap();
+    assert_eq!((to, last.target()), (&cell, Target::Destroyed), "the place is given back");
 }
 
 #[test]
