@@ -4,6 +4,7 @@ use crate::Place;
 use crate::client::{Client, Keys, Question};
 use crate::process::Process;
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -45,6 +46,13 @@ pub struct Cloud {
 }
 
 impl Cloud {
+    /// Starts a new cloud and waits until instances can be launched in it.
+    pub fn ready(place: &Place, directory: &Path, arguments: &[&str]) -> Result<Cloud> {
+        let cloud = Cloud::up(place, directory, port_free()?, arguments)?;
+        cloud.hosts_wait()?;
+        Ok(cloud)
+    }
+
     /// Starts a cloud in `directory`, new or not, and waits until it has answered a signed request.
     pub fn up(place: &Place, directory: &Path, port: u16, arguments: &[&str]) -> Result<Cloud> {
         let log_path = directory.join("up.log");
@@ -87,6 +95,30 @@ impl Cloud {
             }
             if began.elapsed() > ANSWER_WAIT {
                 bail!("the cloud did not answer within {} s", ANSWER_WAIT.as_secs());
+            }
+            std::thread::sleep(POLL_EVERY);
+        }
+    }
+
+    /// Waits until the region knows every host to be healthy; before that there is nowhere to launch.
+    pub fn hosts_wait(&self) -> Result<()> {
+        let began = Instant::now();
+        loop {
+            let mut command = Command::new(&self.nephos);
+            let output = command.args(["status", "--json", "--dir"]).arg(&self.directory).output()?;
+            let status: Value = serde_json::from_slice(&output.stdout).context("nephos status")?;
+            let each = |value: &Value| value.as_array().cloned().unwrap_or_default();
+            let cells: Vec<Value> =
+                each(&status["zones"]).iter().flat_map(|zone| each(&zone["cells"])).collect();
+            let racks = cells.iter().flat_map(|cell| each(&cell["racks"]));
+            let hosts: usize = racks.map(|rack| each(&rack["hosts"]).len()).sum();
+            let healthy: u64 =
+                cells.iter().filter_map(|cell| cell["capacity"]["hosts_healthy"].as_u64()).sum();
+            if hosts as u64 == healthy {
+                return Ok(());
+            }
+            if began.elapsed() > ANSWER_WAIT {
+                bail!("{healthy} of {hosts} hosts are healthy after {} s", ANSWER_WAIT.as_secs());
             }
             std::thread::sleep(POLL_EVERY);
         }

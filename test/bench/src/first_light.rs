@@ -40,7 +40,7 @@ fn run_instances(count: usize) -> Question {
 /// The default image: its id, which the peer takes too.
 const IMAGE: &str = "ami-0deb1a00000000001";
 /// Ids in one TerminateInstances.
-const TERMINATE_MAX: usize = 500;
+const TERMINATE_MAX: usize = 100;
 const TERMINATE_WAIT: Duration = Duration::from_secs(120);
 
 /// Terminates an account's instances and waits until none is left.

@@ -4,7 +4,7 @@ use super::{ROOMY, run_instances, terminate};
 use crate::Place;
 use crate::client::{Client, Keys, Question, Reply};
 use crate::closed_loop::{self, Bound, Outcome, Server};
-use crate::cloud::{Cloud, directory, port_free};
+use crate::cloud::{Cloud, directory};
 use crate::peer::{self, Moto};
 use crate::process::Process;
 use crate::report::{Better, Case, RUNS, progress};
@@ -30,7 +30,7 @@ struct Both<'a> {
 /// Measures reads, then launches.
 pub fn measure(place: &Place) -> Result<Vec<Case>> {
     let directory = directory()?;
-    let cloud = Cloud::up(place, directory.path(), port_free()?, &ROOMY)?;
+    let cloud = Cloud::ready(place, directory.path(), &ROOMY)?;
     let moto = Moto::start(place)?;
     let (control, others) = cloud.planes()?;
     let both = Both {

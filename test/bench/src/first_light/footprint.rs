@@ -1,7 +1,7 @@
 //! What the default cloud (3 zones, 6 hosts, no guests) takes while nobody asks anything of it.
 
 use crate::Place;
-use crate::cloud::{Cloud, directory, port_free};
+use crate::cloud::{Cloud, directory};
 use crate::process::{self, Process};
 use crate::report::{Case, RUNS, progress};
 use anyhow::Result;
@@ -14,7 +14,7 @@ const IDLE: Duration = Duration::from_secs(20);
 /// Measures the control plane (region, zones, cells) apart from hosts and supervisor.
 pub fn measure(place: &Place) -> Result<Vec<Case>> {
     let directory = directory()?;
-    let cloud = Cloud::up(place, directory.path(), port_free()?, &[])?;
+    let cloud = Cloud::ready(place, directory.path(), &[])?;
     progress(&format!("letting the cloud settle for {} s", SETTLE.as_secs()));
     std::thread::sleep(SETTLE);
     let (control, others) = cloud.planes()?;

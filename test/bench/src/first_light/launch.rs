@@ -4,7 +4,7 @@ use super::{ROOMY, run_instances, terminate};
 use crate::Place;
 use crate::client::{Client, Keys, Question, Reply};
 use crate::closed_loop::{self, Bound, Outcome, Server};
-use crate::cloud::{Cloud, directory, port_free};
+use crate::cloud::{Cloud, directory};
 use crate::report::{Case, RUNS, progress};
 use anyhow::{Context, Result, bail};
 use base64::Engine;
@@ -25,7 +25,7 @@ const GUEST_WAIT: Duration = Duration::from_secs(120);
 /// Measures one account and a hundred, in turns.
 pub fn measure(place: &Place) -> Result<Vec<Case>> {
     let directory = directory()?;
-    let cloud = Cloud::up(place, directory.path(), port_free()?, &ROOMY)?;
+    let cloud = Cloud::ready(place, directory.path(), &ROOMY)?;
     progress(&format!("making {ACCOUNTS} accounts"));
     let accounts = cloud.accounts(ACCOUNTS)?;
     let (mut alone, mut crowd) = (Vec::new(), Vec::new());
@@ -73,7 +73,7 @@ fn acknowledge(cloud: &Cloud, accounts: &[Keys], bound: Bound) -> Result<Outcome
 /// Measures real guests, one after the other.
 pub fn measure_guest(place: &Place) -> Result<Vec<Case>> {
     let directory = directory()?;
-    let cloud = Cloud::up(place, directory.path(), port_free()?, &["--shutdown-timeout", "5"])?;
+    let cloud = Cloud::ready(place, directory.path(), &["--shutdown-timeout", "5"])?;
     let mut client = cloud.client();
     let (mut to_running, mut to_user_space) = (Vec::new(), Vec::new());
     // The first guest warms the host's page cache, and waits for the accelerator to be proven.
