@@ -5,12 +5,15 @@
 //! of the disk. Deliberately absent: a package manager in the image; it is for being up in two seconds.
 //!
 //! ```text
-//! target/images/ami-0deb1a00000000001/
+//! target/images/ami-0deb1aVVVVVVVVVVV/     the id follows from what it is made of
 //!   image.toml      what it is, and how to boot it
 //!   vmlinuz         Debian's cloud kernel
 //!   initrd.img      busybox, every kernel module a guest needs, images/default/initrd/init
 //!   disk.qcow2      ext4 without a partition table: busybox and images/default/root
 //! ```
+//!
+//! An image is never changed: instances' disks are overlays on it. Other ingredients make another image beside it,
+//! which takes over the name `nephos-linux`; the older one keeps its id.
 //!
 //! Kernel and modules are never on the disk, so an instance's disk boots with whatever kernel its host has.
 
@@ -28,8 +31,8 @@ use crate::ingredients::{self, Ingredients};
 use crate::progress::{Log, step};
 use crate::tree::{Tree, fingerprint, walk};
 
-/// The image's id: `deb1a` for what it is made of, then its version. A constant, so that it can be written down.
-pub const IMAGE_ID: &str = "ami-0deb1a00000000001";
+/// The name of the newest image: what people and tests launch by.
+const NAME: &str = "nephos-linux";
 
 /// Raise it when this file makes another image of the same sources.
 const RECIPE: &str = "recipe 1";
@@ -73,7 +76,7 @@ pub fn ensure(tree: &Tree) -> Result<()> {
     let ingredients = ingredients::ensure(tree)?;
     let sources = tree.root.join("images/default");
     let key = key(&sources, &ingredients)?;
-    let folder = tree.images().join(IMAGE_ID);
+    let folder = tree.images().join(id(&key));
     if tree.is_done("image", &key) && folder.join("image.toml").is_file() {
         return Ok(());
     }
@@ -89,17 +92,45 @@ pub fn ensure(tree: &Tree) -> Result<()> {
         fs::write(made.join("initrd.img"), initrd(&sources.join("initrd"), &ingredients)?)?;
         disk(log, &sources.join("root"), &ingredients, &work)?;
         fs::write(made.join("image.toml"), description(&ingredients, &key))?;
-        // A running guest keeps the files it has open; only a folder that is complete takes their place.
         fs::create_dir_all(tree.images())?;
+        retire(&tree.images(), &folder)?;
+        // The same id is the same content; what is there may be in use.
         if folder.exists() {
-            fs::remove_dir_all(&folder)?;
+            fs::rename(made.join("image.toml"), folder.join("image.toml"))?;
+        } else {
+            fs::rename(&made, &folder)
+                .with_context(|| format!("cannot put the image at {}", folder.display()))?;
         }
-        fs::rename(&made, &folder)
-            .with_context(|| format!("cannot put the image at {}", folder.display()))?;
         fs::remove_dir_all(&work)?;
         Ok(())
     })?;
     tree.done("image", &key)
+}
+
+/// The image's id: `deb1a` for what it is made of, then which of that.
+fn id(key: &str) -> String {
+    let version: String = key.chars().chain(std::iter::repeat('0')).take(11).collect();
+    format!("ami-0deb1a{version}")
+}
+
+/// Takes the name from the images that had it before.
+fn retire(images: &Path, newest: &Path) -> Result<()> {
+    for entry in fs::read_dir(images)? {
+        let path = entry?.path();
+        let about = path.join("image.toml");
+        if path == newest || !about.is_file() {
+            continue;
+        }
+        let text = fs::read_to_string(&about)?;
+        let suffix = path.file_name().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
+        let retired = text.replace(&format!("name = \"{NAME}\"\n"), &format!("name = \"{NAME}-{suffix}\"\n"));
+        if retired != text {
+            let fresh = path.join("image.toml.new");
+            fs::write(&fresh, retired)?;
+            fs::rename(&fresh, &about)?;
+        }
+    }
+    Ok(())
 }
 
 /// All that the image depends on.
@@ -119,10 +150,11 @@ fn key(sources: &Path, ingredients: &Ingredients) -> Result<String> {
 
 fn description(ingredients: &Ingredients, key: &str) -> String {
     let of = ingredients.versions.trim().replace('\n', ", ");
+    let id = id(key);
     format!(
         "# Made by `cargo xtask image` of {of}.\n\
-         id = \"{IMAGE_ID}\"\n\
-         name = \"nephos-linux\"\n\
+         id = \"{id}\"\n\
+         name = \"{NAME}\"\n\
          description = \"Nephos Linux: a kernel, busybox and a small init\"\n\
          architecture = \"x86_64\"\n\
          root_device = \"/dev/vda\"\n\

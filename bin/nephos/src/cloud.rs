@@ -270,24 +270,36 @@ impl Cloud {
         Ok(members)
     }
 
-    /// Certificates and configs of all processes, written anew: they follow from `cloud.toml`.
+    /// Certificates and configs of all processes: certificates where they are due, configs anew, because they
+    /// follow from `cloud.toml`.
     pub fn write(&self, crash_at: Option<&str>) -> Result<(), Error> {
+        self.certificates_renew()?;
+        let crash_at = self.crash_at(crash_at)?;
+        for member in self.members()? {
+            let text = self.config(&member, &self.member_dir(&member), crash_at.as_ref())?;
+            let path = self.config_file(&member);
+            base::disk::file_replace(&path, text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Issues the certificates that are missing or have lived a third of their life; says whose.
+    pub fn certificates_renew(&self) -> Result<Vec<Member>, Error> {
         let authority_dir = self.dir.join("authority");
         directory_make(&authority_dir, 0o700)?;
         let authority = Authority::open(&authority_dir)?;
         directory_make(&self.operator_dir(), 0o700)?;
         authority.issue(&Identity::new(Role::Operator, "local"), &self.operator_dir())?;
-        let crash_at = self.crash_at(crash_at)?;
+        let mut renewed = Vec::new();
         for member in self.members()? {
             let dir = self.member_dir(&member);
             directory_make(&dir, if member.identity.role == Role::Host { 0o711 } else { 0o700 })?;
             directory_make(&dir.join("tls"), 0o700)?;
-            authority.issue(&member.identity, &dir.join("tls"))?;
-            let text = self.config(&member, &dir, crash_at.as_ref())?;
-            let path = self.config_file(&member);
-            base::disk::file_replace(&path, text.as_bytes(), 0o600).map_err(Error::file("write", &path))?;
+            if authority.issue(&member.identity, &dir.join("tls"))? {
+                renewed.push(member);
+            }
         }
-        Ok(())
+        Ok(renewed)
     }
 
     fn crash_at(&self, step: Option<&str>) -> Result<Option<(StepRole, CrashAt)>, Error> {

@@ -26,6 +26,8 @@ const BACKOFF_LAST: Duration = Duration::from_secs(5);
 const STEADY_AFTER: Duration = Duration::from_secs(30);
 /// A log that is larger at a start of its process is put aside.
 const LOG_BYTES_MAX: u64 = 8 << 20;
+/// How often certificates are looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(3600);
 /// How long the API has to answer at the start.
 const API_WAIT: Duration = Duration::from_secs(60);
 /// How long a control-plane process has to end when asked.
@@ -58,6 +60,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK_EVERY);
             supervisor.look()?;
+            supervisor.renew()?;
         }
     }
     supervisor.stop()
@@ -195,12 +198,13 @@ struct Supervisor {
     cloud: Cloud,
     members: Vec<Member>,
     charges: BTreeMap<Member, Charge>,
+    renew_at: Instant,
 }
 
 impl Supervisor {
     fn new(cloud: Cloud) -> Result<Supervisor, Error> {
         let members = cloud.members()?;
-        Ok(Supervisor { cloud, members, charges: BTreeMap::new() })
+        Ok(Supervisor { cloud, members, charges: BTreeMap::new(), renew_at: Instant::now() + RENEW_EVERY })
     }
 
     fn write_own_pid(&self) -> Result<(), Error> {
@@ -272,6 +276,22 @@ impl Supervisor {
                         charge.child = Some(spawn(&self.cloud, &member)?);
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Renews certificates that are due. A process reads its own when it starts, so those that have a new one are
+    /// ended and started again: guests do not notice.
+    fn renew(&mut self) -> Result<(), Error> {
+        if Instant::now() < self.renew_at {
+            return Ok(());
+        }
+        self.renew_at = Instant::now() + RENEW_EVERY;
+        for member in self.cloud.certificates_renew()? {
+            if let State::Running(process) = process::state(&self.cloud, &member) {
+                say!("{} has a new certificate and is started again", member.label());
+                process.signal(Signal::TERM);
             }
         }
         Ok(())

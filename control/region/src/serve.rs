@@ -119,7 +119,7 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
         cursor_secret,
     };
     let api = Arc::new(Api::new(facts, region.model(), asker.clone()));
-    let services = Services { ec2: api.clone(), sts: api.clone(), service_quotas: Arc::new(Unbuilt) };
+    let services = Services { ec2: api.clone(), sts: api.clone(), service_quotas: api };
     let gateway_config = GatewayConfig {
         region: config.region.clone(),
         requests_per_second_per_account: config.requests_per_second_per_account,
@@ -393,7 +393,3 @@ impl Owner {
         }
     }
 }
-
-/// Until quotas are served.
-struct Unbuilt;
-impl aws::service_quotas::ServiceQuotas for Unbuilt {}

@@ -83,8 +83,13 @@ pub async fn choose(
         return kept.answer;
     }
     let answer = match prove(&image, uids).await {
-        Ok(()) => answer(Accelerator::Kvm, format!("proved: {kernel} spoke under it")),
-        Err(why) => answer(Accelerator::Tcg, format!("KVM is not proved: {why}")),
+        Proof::Spoke => answer(Accelerator::Kvm, format!("proved: {kernel} spoke under it")),
+        Proof::Silent => {
+            let seconds = PROOF_TIMEOUT.as_secs();
+            answer(Accelerator::Tcg, format!("KVM is not proved: no kernel spoke within {seconds} s"))
+        }
+        // Permissions and packages can be put right without a reboot: asked again at the next start.
+        Proof::Untried(why) => return answer(Accelerator::Tcg, format!("KVM is not proved: {why}")),
     };
     let kept = Kept { boot_id, kernel, answer: answer.clone() };
     let bytes = serde_json::to_vec_pretty(&kept).unwrap_or_default();
@@ -94,8 +99,15 @@ pub async fn choose(
     answer
 }
 
+enum Proof {
+    Spoke,
+    Silent,
+    /// QEMU did not come as far as running a guest.
+    Untried(String),
+}
+
 /// Boots a kernel under KVM until it speaks.
-async fn prove(image: &Image, uids: Option<UidRange>) -> Result<(), String> {
+async fn prove(image: &Image, uids: Option<UidRange>) -> Proof {
     let mut command = Command::new("qemu-system-x86_64");
     command.args(["-nodefaults", "-no-user-config", "-nographic", "-display", "none", "-no-reboot"]);
     command.args(["-machine", "q35,usb=off,vmport=off", "-m", "256M", "-serial", "stdio"]);
@@ -106,9 +118,12 @@ async fn prove(image: &Image, uids: Option<UidRange>) -> Result<(), String> {
     if let Some(UidRange { first, .. }) = uids {
         command.uid(first).gid(crate::qemu::process::device_group(Accelerator::Kvm).unwrap_or(first));
     }
-    let mut child = command.spawn().map_err(|e| format!("qemu-system-x86_64 cannot be executed: {e}"))?;
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) => return Proof::Untried(format!("qemu-system-x86_64 cannot be executed: {e}")),
+    };
     let (Some(mut stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
-        return Err("QEMU has no output".into());
+        return Proof::Untried("QEMU has no output".into());
     };
     let mut output = Vec::new();
     let spoke = timeout(PROOF_TIMEOUT, async {
@@ -126,13 +141,13 @@ async fn prove(image: &Image, uids: Option<UidRange>) -> Result<(), String> {
         let _ = child.wait().await;
     }
     match spoke {
-        Ok(true) => Ok(()),
+        Ok(true) => Proof::Spoke,
         Ok(false) => {
             let mut words = String::new();
             let _ = timeout(PROOF_TIMEOUT, stderr.read_to_string(&mut words)).await;
             let words: Vec<&str> = words.lines().map(str::trim).collect();
-            Err(format!("QEMU ended before a kernel spoke: {}", words.join("; ")))
+            Proof::Untried(format!("QEMU ended before a kernel spoke: {}", words.join("; ")))
         }
-        Err(_) => Err(format!("no kernel spoke within {} s", PROOF_TIMEOUT.as_secs())),
+        Err(_) => Proof::Silent,
     }
 }

@@ -107,7 +107,9 @@ pub async fn serve(config: HostConfig) -> Result<(), HostError> {
         let inputs = inputs.clone();
         move || write_ledger(ledger_directory, write_queue, &inputs)
     });
-    tokio::spawn(background(config.clone(), directory.clone(), credentials, inputs.clone()));
+    // Dropped with this future, and the link with it.
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(background(config.clone(), directory.clone(), credentials, inputs.clone()));
     let fixed = Fixed {
         capacity: CapacityStatus::look(&config),
         started: Timestamp::now(),

@@ -160,3 +160,97 @@ fn not_existing(noun: &str, ids: &[impl Display]) -> String {
         many => format!("The {noun}s '{}' do not exist", many.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::state::State;
+    use base::ids::{AccountId, InstanceId};
+
+    #[test]
+    fn every_refusal_has_aws_s_code_and_words() {
+        let id: InstanceId = "i-0123456789abcdef0".parse().unwrap();
+        let other: InstanceId = "i-0123456789abcdef1".parse().unwrap();
+        let account = AccountId::from_number(42).unwrap();
+        let cases = [
+            (
+                Refusal::AccountNotFound(account),
+                "401 AuthFailure: The account 000000000042 does not exist in this region",
+            ),
+            (
+                Refusal::InstancesNotFound(vec![id]),
+                "400 InvalidInstanceID.NotFound: The instance ID 'i-0123456789abcdef0' does not exist",
+            ),
+            (
+                Refusal::InstancesNotFound(vec![id, other]),
+                "400 InvalidInstanceID.NotFound: The instance IDs 'i-0123456789abcdef0, i-0123456789abcdef1' do not \
+                 exist",
+            ),
+            (
+                Refusal::IncorrectState { instance: id, state: State::Pending, wanted: "started" },
+                "400 IncorrectInstanceState: The instance 'i-0123456789abcdef0' is not in a state from which it can \
+                 be started.",
+            ),
+            (
+                Refusal::NotStopped(id),
+                "400 IncorrectInstanceState: The instance 'i-0123456789abcdef0' is not in the 'stopped' state.",
+            ),
+            (
+                Refusal::TerminationProtected(id),
+                "400 OperationNotPermitted: The instance 'i-0123456789abcdef0' may not be terminated. Modify its \
+                 'disableApiTermination' instance attribute and try again.",
+            ),
+            (
+                Refusal::StopProtected { instance: id, wanted: "stopped" },
+                "400 OperationNotPermitted: The instance 'i-0123456789abcdef0' may not be stopped. Modify its \
+                 'disableApiStop' instance attribute and try again.",
+            ),
+            (
+                Refusal::TokenMismatch("t".into()),
+                "400 IdempotentParameterMismatch: The client token 't' was used before with other parameters; \
+                 arguments on this idempotent request are inconsistent with arguments used in previous requests.",
+            ),
+            (
+                Refusal::VcpuQuota { wanted: 4, used: 62, limit: 64 },
+                "400 VcpuLimitExceeded: You have requested more vCPU capacity than your current vCPU limit of 64 \
+                 allows: 62 are in use and the request needs 4 more.",
+            ),
+            (Refusal::InsufficientCapacity("No room.".into()), "500 InsufficientInstanceCapacity: No room."),
+            (
+                Refusal::KeyPairNotFound("web".into()),
+                "400 InvalidKeyPair.NotFound: The key pair 'web' does not exist",
+            ),
+            (
+                Refusal::KeyPairExists("web".into()),
+                "400 InvalidKeyPair.Duplicate: The keypair 'web' already exists.",
+            ),
+            (
+                Refusal::ResourceNotFound("i-0123456789abcdef0".into()),
+                "400 InvalidInstanceID.NotFound: The instance ID 'i-0123456789abcdef0' does not exist",
+            ),
+            (
+                Refusal::ResourceNotFound("ami-0123456789abcdef0".into()),
+                "400 InvalidAMIID.NotFound: The image id '[ami-0123456789abcdef0]' does not exist",
+            ),
+            (
+                Refusal::ResourceNotFound("sg-0123456789abcdef0".into()),
+                "400 InvalidGroup.NotFound: The security group 'sg-0123456789abcdef0' does not exist",
+            ),
+            (Refusal::ResourceNotFound("what".into()), "400 InvalidID: The ID 'what' is not valid"),
+            (
+                Refusal::TooManyTags { resource: "vpc-1".into(), count: 51, max: 50 },
+                "400 TagLimitExceeded: The maximum number of tags for a resource is 50; 'vpc-1' would have more.",
+            ),
+            (Refusal::Busy, "503 RequestLimitExceeded: Request limit exceeded."),
+            (
+                Refusal::StoreFailed("disk on fire".into()),
+                "503 Unavailable: The region cannot store changes now. The request may or may not have been carried \
+                 out; send it again, with the same client token if it has one.",
+            ),
+        ];
+        for (refusal, expected) in cases {
+            let error = ApiError::from(refusal);
+            assert_eq!(format!("{} {error}", error.status), expected);
+        }
+    }
+}

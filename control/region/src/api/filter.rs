@@ -79,7 +79,11 @@ impl Filters {
         self.0.iter().all(|(on, patterns)| {
             let is = |value: &str| patterns.iter().any(|pattern| pattern.matches(value));
             match on {
-                On::Field(name) => resource.any(name, &is).unwrap_or(false),
+                On::Field(name) => {
+                    let any = resource.any(name, &is);
+                    debug_assert!(any.is_some(), "the filter {name} is listed and not looked at");
+                    any.unwrap_or(false)
+                }
                 On::Tag(key) => resource.tags().iter().any(|tag| tag.key == *key && is(&tag.value)),
                 On::TagKey => resource.tags().iter().any(|tag| is(&tag.key)),
             }

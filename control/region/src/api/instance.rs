@@ -317,7 +317,7 @@ impl Filtered for Seen<'_> {
 }
 
 /// An instance as the filters of DescribeInstanceStatus see it.
-struct SeenStatus<'a>(&'a Seen<'a>);
+pub(super) struct SeenStatus<'a>(&'a Seen<'a>);
 
 impl Filtered for SeenStatus<'_> {
     const NAMES: &'static [&'static str] = &[

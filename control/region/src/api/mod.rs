@@ -11,16 +11,23 @@
 //! Invariant: no state of its own, no clock, and no lock held across an await.
 
 mod account;
+mod attribute;
 mod console;
 pub mod errors;
 pub mod filter;
+mod image;
 mod instance;
+mod instance_type;
 mod key_pair;
 mod launch;
 mod lifecycle;
 pub mod page;
 mod parse;
+mod quota;
 mod tag;
+#[cfg(test)]
+mod tests;
+mod vpc;
 mod zone;
 
 use crate::asker::Asker;
@@ -31,11 +38,13 @@ use crate::request::{Answer as Done, Request};
 use crate::vpc::DefaultNetwork;
 use aws::ec2::*;
 use aws::service::Answer;
+use aws::service_quotas::*;
 use aws::sts::{CallerIdentity, GetCallerIdentityRequest, Sts};
 use aws::{ApiError, Caller};
 use aws_lc_rs::hmac;
 use base::ids::{AccountId, RegionName, ZoneName};
 use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::Semaphore;
 
 /// What the API knows beside the model: fixed while the process runs.
 #[derive(Clone)]
@@ -61,13 +70,19 @@ pub struct Api {
     cursor_key: hmac::Key,
     model: Arc<RwLock<Model>>,
     asker: Asker,
+    /// Turns of those who make keys.
+    key_generation: Arc<Semaphore>,
 }
+
+/// Keys that are made at once: each takes a core for up to seconds.
+const KEY_GENERATIONS_MAX: usize = 2;
 
 impl Api {
     /// The API over a model that the region's owner keeps, and the way to that owner.
     pub fn new(facts: Facts, model: Arc<RwLock<Model>>, asker: Asker) -> Api {
         let cursor_key = hmac::Key::new(hmac::HMAC_SHA256, &facts.cursor_secret);
-        Api { facts: Arc::new(facts), cursor_key, model, asker }
+        let key_generation = Arc::new(Semaphore::new(KEY_GENERATIONS_MAX));
+        Api { facts: Arc::new(facts), cursor_key, model, asker, key_generation }
     }
 
     /// What `view` sees of the caller's account. It runs under the model's lock: it must not wait for anything.
@@ -123,16 +138,34 @@ operations! { Ec2 {
         = account::attributes_describe;
     read describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse
         = zone::zones_describe;
+    read describe_images(DescribeImagesRequest) -> DescribeImagesResponse = image::images_describe;
+    read describe_instance_attribute(DescribeInstanceAttributeRequest) -> InstanceAttribute
+        = attribute::attribute_describe;
     read describe_instance_status(DescribeInstanceStatusRequest) -> DescribeInstanceStatusResponse
         = instance::statuses_describe;
+    read describe_instance_type_offerings(DescribeInstanceTypeOfferingsRequest)
+        -> DescribeInstanceTypeOfferingsResponse = instance_type::offerings_describe;
+    read describe_instance_types(DescribeInstanceTypesRequest) -> DescribeInstanceTypesResponse
+        = instance_type::types_describe;
     read describe_instances(DescribeInstancesRequest) -> DescribeInstancesResponse
         = instance::instances_describe;
+    read describe_key_pairs(DescribeKeyPairsRequest) -> DescribeKeyPairsResponse
+        = key_pair::key_pairs_describe;
     read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
+    read describe_security_groups(DescribeSecurityGroupsRequest) -> DescribeSecurityGroupsResponse
+        = vpc::security_groups_describe;
+    read describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse = vpc::subnets_describe;
     read describe_tags(DescribeTagsRequest) -> DescribeTagsResponse = tag::tags_describe;
+    read describe_vpc_attribute(DescribeVpcAttributeRequest) -> VpcAttribute = vpc::attribute_describe;
+    read describe_vpcs(DescribeVpcsRequest) -> DescribeVpcsResponse = vpc::vpcs_describe;
 
+    change create_key_pair(CreateKeyPairRequest) -> KeyPair = key_pair::key_pair_create;
     change create_tags(CreateTagsRequest) -> Return = tag::tags_create;
+    change delete_key_pair(DeleteKeyPairRequest) -> DeleteKeyPairResponse = key_pair::key_pair_delete;
     change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
     change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
+    change import_key_pair(ImportKeyPairRequest) -> KeyPair = key_pair::key_pair_import;
+    change modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return = attribute::attribute_modify;
     change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
     change run_instances(RunInstancesRequest) -> Reservation = launch::instances_run;
     change start_instances(StartInstancesRequest) -> InstanceStateChanges = lifecycle::instances_start;
@@ -143,4 +176,9 @@ operations! { Ec2 {
 
 operations! { Sts {
     read get_caller_identity(GetCallerIdentityRequest) -> CallerIdentity = account::identity_get;
+} }
+
+operations! { ServiceQuotas {
+    read get_service_quota(GetServiceQuotaRequest) -> GetServiceQuotaResponse = quota::quota_get;
+    read list_service_quotas(ListServiceQuotasRequest) -> ListServiceQuotasResponse = quota::quotas_list;
 } }

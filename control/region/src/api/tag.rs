@@ -73,7 +73,7 @@ pub fn tags_describe(
 }
 
 /// One tag of one resource.
-struct Tagged<'a> {
+pub(super) struct Tagged<'a> {
     resource: &'a str,
     /// Exactly one.
     tag: &'a [TagRecord],

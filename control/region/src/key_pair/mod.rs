@@ -1,6 +1,11 @@
 //! Key pairs: the public halves that guests let in.
 
+pub mod generate;
+pub mod public_key;
 pub mod record;
+#[cfg(test)]
+mod tests;
+mod wire;
 
 use crate::owner::Tx;
 use crate::record::{Name, Record};

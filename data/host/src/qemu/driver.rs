@@ -122,12 +122,14 @@ struct RunningVm {
     halted: bool,
     /// QEMU has paused the guest: its disk cannot be written.
     stalled: bool,
+    /// The power button was pressed. A guest that does not listen yet misses it, so it is pressed again.
+    asked: bool,
 }
 
 /// Takes over a process that is there already.
 async fn adopt(place: Arc<Place>, vm: InstanceId, process: Process) -> (InstanceId, RunningVm) {
     let socket = place.directory(vm).join(files::QMP_SOCKET);
-    let mut running = RunningVm { process, qmp: None, halted: false, stalled: false };
+    let mut running = RunningVm { process, qmp: None, halted: false, stalled: false, asked: false };
     match timeout(ADOPT_TIMEOUT, connect(&socket)).await {
         Ok(mut qmp) => {
             running.halted = run_state(&mut qmp).await.as_deref() == Some("shutdown");
@@ -222,6 +224,9 @@ impl Worker {
         match command {
             VmmCommand::Start { spec, .. } => Some(self.start(*spec).await),
             VmmCommand::ShutDown => {
+                if let Some(running) = &mut self.running {
+                    running.asked = true;
+                }
                 self.execute("system_powerdown", json!({})).await;
                 None
             }
@@ -272,7 +277,8 @@ impl Worker {
         match connected {
             Ok(qmp) => {
                 tracing::info!(%vm, pid, accelerator = accelerator.as_str(), "started a VM");
-                self.running = Some(RunningVm { process, qmp: Some(qmp), halted: false, stalled: false });
+                self.running =
+                    Some(RunningVm { process, qmp: Some(qmp), halted: false, stalled: false, asked: false });
                 self.process_set(Some(VmProcess { pid, uid, cgroup }));
                 VmmEvent::Started
             }
@@ -376,8 +382,12 @@ impl Worker {
             running.qmp = QmpClient::connect(&socket).await.ok();
             return self.state_look().await;
         }
-        if running.stalled {
+        let (stalled, asked) = (running.stalled, running.asked && !running.halted);
+        if stalled {
             self.execute("cont", json!({})).await;
+        }
+        if asked {
+            self.execute("system_powerdown", json!({})).await;
         }
         self.console_drain().await;
         None

@@ -153,6 +153,13 @@ impl Cell {
         until(what, &last, seen).await
     }
 
+    /// Waits until the link to the host is down; what the host says from then on is news.
+    pub async fn host_lost(&self) {
+        let down = || self.state.lock().unwrap().status.is_none().then_some(());
+        until("the host is gone", &RefCell::default(), down).await;
+        self.phases_forget();
+    }
+
     pub fn phases_forget(&self) {
         self.state.lock().unwrap().phases.clear();
     }

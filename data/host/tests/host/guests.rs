@@ -122,8 +122,8 @@ async fn a_guest_boots_is_adopted_restarted_rebooted_stopped_and_destroyed() {
 
     // kill -9 of the agent: the guest goes on, and the next agent adopts it.
     host.agent_signal(Signal::KILL);
+    cell.host_lost().await;
     assert_eq!(guests(directory.path()), [pid]);
-    cell.phases_forget();
     host.agent_start();
     cell.reaches(VM, Phase::Running).await;
     assert_eq!(cell.phases(VM), [Phase::Running]);
@@ -193,6 +193,7 @@ async fn a_guest_that_switches_itself_off_unseen_is_told_from_one_that_died() {
     cell.reaches(VM, Phase::Running).await;
     cell.console_shows(VM, "SELFOFF").await;
     host.agent_signal(Signal::KILL);
+    cell.host_lost().await;
     let socket = directory.path().join("host/vms").join(VM).join("machine/qmp.sock");
     let off = async {
         loop {

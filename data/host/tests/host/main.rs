@@ -56,7 +56,7 @@ async fn a_simulated_vm_lives_through_the_agents_restart() {
 
     agent.abort();
     let _ = agent.await;
-    cell.phases_forget();
+    cell.host_lost().await;
     let agent = tokio::spawn(serve(config(directory.path())));
     cell.reaches(VM, Phase::Running).await;
     assert_eq!(cell.phases(VM), [Phase::Running], "adopted, not started again");
