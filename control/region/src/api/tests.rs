@@ -4,7 +4,7 @@
 use super::*;
 use crate::asker::Ask;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
-use crate::instance::state::{Acceptance, Stage, State};
+use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self as core, lifecycle as life};
 use crate::owner::{self, Tx, Writes};
 use crate::record::{Name, Record};
@@ -51,7 +51,7 @@ impl Cloud {
                 architecture: "x86_64".into(),
                 root_device: "/dev/vda".into(),
                 created: "2026-01-02T03:04:05Z".into(),
-                disk_gib: 1,
+                disk_mib: 1024,
             }],
             endpoint: "127.0.0.1:4566".into(),
             vcpus_per_account: 64,
@@ -74,6 +74,8 @@ impl Cloud {
                         requests.lock().unwrap().push(request.clone());
                         let _ = answer.send(carry_out(&model, &mut random, account, request));
                     }
+                    // The API asks for no fleet; whoever does is told that nobody answers.
+                    Ask::Fleet { .. } => {}
                     Ask::Console { instance, answer } => {
                         let data = ConsoleData {
                             instance_id: instance.to_string(),
