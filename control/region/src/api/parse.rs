@@ -22,22 +22,9 @@ pub fn instance_id(text: &str) -> Result<InstanceId, ApiError> {
     id(text, InstanceId::PREFIX, codes::INVALID_INSTANCE_ID_MALFORMED)
 }
 
-/// The most instances that one request can start, stop, reboot or terminate, as in AWS.
-const INSTANCES_CHANGED_MAX: usize = 1000;
-
 /// Instances' ids, each once, in the order given.
 pub fn instance_ids(texts: &[String]) -> Result<Vec<InstanceId>, ApiError> {
     each_once(texts.iter().map(|text| instance_id(text)))
-}
-
-/// Instances' ids of a request that changes them.
-pub fn instance_ids_to_change(texts: &[String]) -> Result<Vec<InstanceId>, ApiError> {
-    let ids = instance_ids(texts)?;
-    if ids.len() > INSTANCES_CHANGED_MAX {
-        let reason = format!("One request can change at most {INSTANCES_CHANGED_MAX} instances; send several.");
-        return Err(errors::invalid_value("InstanceId", &format_args!("{} instances", ids.len()), &reason));
-    }
-    Ok(ids)
 }
 
 /// Refuses a request that would change more resources than one commit can hold: it is all or nothing.

@@ -371,7 +371,7 @@ fn an_acknowledged_launch_that_finds_no_place_is_terminated_with_the_reason() {
     let late = report(&cell, &claim, Phase::Claimed, StopCause::Unspecified);
     cloud.event(Event::Cell(cell.clone(), wrap(late)));
     let (to, last) = cloud.intents.last().unwrap();
-    assert_eq!((to, last.target()), (&cell, Target::Destroyed), "the place is given back");
+    assert_eq!((to, last.target()), (&cell, Target::Released), "the place is given back");
 }
 
 #[test]
