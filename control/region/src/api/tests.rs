@@ -496,7 +496,7 @@ async fn life_goes_through_its_states() {
     cloud.refused("TerminateInstances", "InstanceId.1=i-12345678", "InvalidInstanceID.NotFound").await;
     cloud.refused("TerminateInstances", "", "MissingParameter").await;
     let many: Vec<String> = (1..=101).map(|n| format!("InstanceId.{n}=i-{n:017x}")).collect();
-    cloud.refused("TerminateInstances", &many.join("&"), "InvalidParameterValue").await;
+    cloud.refused("TerminateInstances", &many.join("&"), "InvalidInstanceID.NotFound").await;
 }
 
 #[tokio::test]
