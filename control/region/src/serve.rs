@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::operator::OperatorService;
 use crate::record::RecordError;
 use crate::region::{Effect, Event, Identity, Region};
-use base::clock::Timestamp;
+use base::clock::SteadyClock;
 use base::config::CrashAt;
 use base::generation::Term;
 use base::ids::{CellId, ZoneName};
@@ -141,22 +141,29 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     let owner = Owner::new(region, store, config.crash_at.clone());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
+    let serving = tokio::spawn(gateway.clone().serve(api_listener));
+    let ended = tokio::select! {
         ended = owner.run(input, asks) => ended,
-        () = gateway.serve(api_listener) => Ok(()),
         served = operator => Ok(served?),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    }
+    };
+    // With the owner gone, whoever still waits for it is answered that the region is stopping.
+    serving.abort();
+    gateway.drained().await;
+    ended
 }
 
 /// Becomes the leader: raises the term, durably. Every later commit is conditional on it.
 async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
     let key = b"region/term".to_vec();
     let held = store.get(&key)?;
-    let before =
-        held.as_ref().and_then(|entry| entry.value.as_slice().try_into().ok().map(u64::from_be_bytes));
-    let term = before.unwrap_or(0) + 1;
+    let unreadable = |_| RecordError { key: "region/term".into(), why: "it is not a number".into() };
+    let before = match &held {
+        Some(entry) => entry.value.as_slice().try_into().map(u64::from_be_bytes).map_err(unreadable)?,
+        None => 0,
+    };
+    let term = before + 1;
     let unchanged = match &held {
         Some(entry) => Condition::Unchanged(key.clone(), entry.modified),
         None => Condition::Absent(key.clone()),
@@ -248,6 +255,7 @@ type Change = oneshot::Sender<Result<crate::request::Answer, crate::refusal::Ref
 /// The task that owns the core.
 struct Owner {
     region: Region,
+    clock: SteadyClock,
     store: Store,
     crash_at: Option<CrashAt>,
     cells: BTreeMap<CellId, Outbox<ToCell>>,
@@ -266,6 +274,7 @@ impl Owner {
         let (committed, commits) = mpsc::unbounded_channel();
         Owner {
             region,
+            clock: SteadyClock::start(),
             store,
             crash_at,
             cells: BTreeMap::new(),
@@ -288,7 +297,9 @@ impl Owner {
         loop {
             let event = tokio::select! {
                 Some((ticket, result)) = self.commits.recv() => {
-                    let failed = result.clone().err();
+                    // A commit that breaks a bound changed nothing and was answered; anything else means that this
+                    // process cannot go on.
+                    let failed = result.clone().err().filter(|e| !matches!(e, CommitError::OutOfBounds(_)));
                     self.carry_out(Event::Committed { ticket, result });
                     match failed {
                         Some(error) => return Err(error.into()),
@@ -353,7 +364,7 @@ impl Owner {
     }
 
     fn carry_out(&mut self, event: Event) {
-        for effect in self.region.apply(Timestamp::now(), event) {
+        for effect in self.region.apply(self.clock.now(), event) {
             match effect {
                 Effect::Commit { ticket, commit } => self.commit(ticket, commit),
                 Effect::ToCell(cell, message) => {

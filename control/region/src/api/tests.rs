@@ -221,7 +221,7 @@ fn carry_out(
         let answer = match request {
             Request::Start(ids) => Done::States(life::start(&mut tx, &ids, 64)?),
             Request::Stop { instances, force } => Done::States(life::stop(&mut tx, &instances, force)?),
-            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|()| Done::Done)?,
+            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|_| Done::Done)?,
             Request::Terminate(ids) => Done::States(life::terminate(&mut tx, &ids)?),
             Request::InstanceModify(id, change) => life::modify(&mut tx, id, change).map(|()| Done::Done)?,
             Request::KeyPairCreate(record) => Done::KeyPair(keys::key_pair_create(&mut tx, *record)?),
@@ -496,7 +496,7 @@ async fn life_goes_through_its_states() {
     cloud.refused("TerminateInstances", "InstanceId.1=i-12345678", "InvalidInstanceID.NotFound").await;
     cloud.refused("TerminateInstances", "", "MissingParameter").await;
     let many: Vec<String> = (1..=101).map(|n| format!("InstanceId.{n}=i-{n:017x}")).collect();
-    cloud.refused("TerminateInstances", &many.join("&"), "InvalidParameterValue").await;
+    cloud.refused("TerminateInstances", &many.join("&"), "InvalidInstanceID.NotFound").await;
 }
 
 #[tokio::test]

@@ -643,7 +643,7 @@ fn want(held: Option<&VmRecord>, going_down: bool) -> Want {
             Want::Run { reboot, prepare: reboot || held.stopped.is_some() }
         }
         // No document with such a target is taken.
-        Target::Unspecified | Target::Claimed => Want::Leave,
+        Target::Unspecified | Target::Claimed | Target::Released => Want::Leave,
     }
 }
 

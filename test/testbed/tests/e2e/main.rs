@@ -1,0 +1,12 @@
+//! Whole clouds, driven by real clients: the promises of the README, kept or broken.
+//!
+//! A cloud costs a second and a guest some more, so each test is a story of many assertions on one cloud.
+
+mod bad_input;
+mod client;
+mod command_line;
+mod crash;
+mod first_light;
+mod oracle;
+mod resilience;
+mod unprivileged;
