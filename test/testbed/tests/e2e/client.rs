@@ -5,7 +5,9 @@ use testbed::{Options, Testbed};
 
 #[test]
 fn boto3_finds_what_it_knows_from_aws() {
-    let cloud = Testbed::start(Options::simulated(3));
+    let mut options = Options::simulated(3);
+    (options.vcpus_per_host, options.memory_per_host) = (64, 64);
+    let cloud = Testbed::start(options);
     launches_are_idempotent(&cloud);
     pages_are_complete(&cloud);
     filters_select(&cloud);
