@@ -169,6 +169,9 @@ impl Cloud {
         // Guests with users of their own must be able to pass; what is secret is closed below.
         directory_make(&dir, 0o711)?;
         directory_make(&dir.join("run"), 0o700)?;
+        // By this file the directory is known as a cloud's from now on.
+        let lock = dir.join("run/supervisor.lock");
+        fs::OpenOptions::new().create(true).append(true).open(&lock).map_err(Error::file("write", &lock))?;
         Ok(dir)
     }
 
