@@ -33,7 +33,9 @@ pub fn down(at: &At) -> Result<(), Error> {
     let began = Instant::now();
     let mut asked = None;
     let _lock = loop {
-        if let Some(process) = process::supervisor(&cloud).filter(|process| asked != Some(*process)) {
+        if asked.is_none()
+            && let Some(process) = process::supervisor(&cloud)
+        {
             say!(
                 "Stopping the cloud in {}: guests are asked to shut down, which takes up to {} s ...",
                 cloud.dir.display(),
@@ -42,8 +44,13 @@ pub fn down(at: &At) -> Result<(), Error> {
             process.signal(Signal::TERM);
             asked = Some(process);
         }
+        let gone = asked.is_some_and(|process| !process.alive());
         if let Some(lock) = supervisor::lock(&cloud.dir)? {
             break lock;
+        }
+        if gone {
+            say!("The cloud in {} went down, and another `nephos up` starts it again.", cloud.dir.display());
+            return Ok(());
         }
         let patience = if asked.is_some() { bound } else { LOCK_WAIT };
         if began.elapsed() > patience {
