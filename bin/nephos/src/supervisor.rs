@@ -13,8 +13,8 @@ use crate::error::Error;
 use crate::process::{self, Process, State};
 use crate::{images, log, operator, shell};
 use base::error::chain;
-use contract::StatusRequest;
 use contract::trust::Role;
+use contract::{StatusRequest, ZoneStatus};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -36,6 +36,8 @@ const LOGS_EVERY: Duration = Duration::from_secs(60);
 /// How often certificates are looked at, and how soon again after a failure.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
 const RENEW_AGAIN: Duration = Duration::from_secs(60);
+/// How long hosts have to be seen by the region at the start.
+const HOSTS_WAIT: Duration = Duration::from_secs(5);
 /// How long the API has to answer at the start.
 const API_WAIT: Duration = Duration::from_secs(60);
 /// A region that was started more often has no prospect, if it never ran before.
@@ -326,6 +328,7 @@ impl Supervisor {
             if self.cloud.operator_address_file().exists()
                 && let Ok(keys) = account::default_ensure(&self.cloud)
             {
+                self.hosts_wait(stop);
                 let ready = self.cloud.run().join("ready");
                 fs::write(&ready, "").map_err(Error::file("write", &ready))?;
                 return Ok(Some(keys));
@@ -339,6 +342,24 @@ impl Supervisor {
                 return Err(Error::Said(format!("the region does not come up. {left}Its log ends:\n{why}")));
             }
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Supervisor {
+    /// Waits until the region has room in every zone, so that the first thing that somebody types finds a host. Only
+    /// for a while: a zone without hosts is for `nephos status` to show, not a reason not to start.
+    fn hosts_wait(&mut self, stop: &AtomicBool) {
+        let began = Instant::now();
+        while began.elapsed() < HOSTS_WAIT && !stop.load(Ordering::Relaxed) {
+            self.look();
+            let seen =
+                operator::ask(&self.cloud, |mut region| async move { region.status(StatusRequest {}).await });
+            let has_hosts = |zone: &ZoneStatus| zone.cells.iter().any(|cell| cell.hosts_healthy > 0);
+            if seen.is_ok_and(|seen| seen.zones.iter().all(has_hosts)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The law of the tree: the data plane never depends on the control plane, on the metadata store, or on the AWS
 //! protocol, directly or through others. Read from Cargo's own resolution.
 
+#![allow(clippy::unwrap_used)]
+
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -56,7 +56,7 @@ pub fn attribute_describe(
         let template = record.template.clone().unwrap_or_default();
         Ok(InstanceAttribute {
             instance_id: id.to_string(),
-            ..one(api, attribute, &template, account.user_data(&record))
+            ..one(api, attribute, &template, account.user_data(record))
         })
     })
 }

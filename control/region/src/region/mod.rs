@@ -93,6 +93,8 @@ pub enum Event {
 }
 
 /// What a region wants done, in this order.
+// The largest is the most frequent: a message to a cell.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Effect {
     /// Commit, and say so with [`Event::Committed`]. Commits are carried out in order.
