@@ -30,7 +30,7 @@ Examples:
   cargo xtask up -- --zones 1 --small
   cargo xtask test                   the same set-up, then every test
   cargo xtask test -- -p host adopt  arguments of `cargo test` instead of --workspace
-  cargo xtask fuzz sigv4 --seconds 60
+  cargo xtask fuzz sigv4_claim --seconds 60
   cargo xtask bench first-light";
 
 /// Builds, tests and runs Nephos.
@@ -70,7 +70,7 @@ enum Command {
     },
     /// Runs benchmarks beside their peers; prints tables and writes target/bench/NAME.json.
     Bench {
-        /// Which; all without a name.
+        /// Which (`first-light`), or parts of one (`first-light.start`); all without a name.
         names: Vec<String>,
     },
     /// Everything that is checked before a release: `ci`, then every benchmark.

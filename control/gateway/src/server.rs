@@ -13,7 +13,7 @@ use base::clock::Timestamp;
 use base::ids::RegionName;
 use base::random::Random;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,6 +26,9 @@ use tokio::sync::Semaphore;
 
 /// A client that does not finish its header or its body by then is let go.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
+/// A body that is too large is still read so far, and dropped: a client that is cut off while it sends sees a broken
+/// connection and not the answer that says why.
+const DROPPED_BYTES_MAX: usize = 64 << 20;
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
 /// Signing keys that are remembered.
@@ -220,15 +223,27 @@ struct Line {
 
 /// The whole body, bounded in size and time.
 async fn read(body: Incoming) -> Result<Bytes, Unread> {
-    if body.size_hint().lower() > Limits::BYTES as u64 {
+    tokio::time::timeout(READ_TIMEOUT, read_bounded(body)).await.unwrap_or(Err(Unread::TooSlow))
+}
+
+async fn read_bounded(mut body: Incoming) -> Result<Bytes, Unread> {
+    if body.size_hint().lower() > DROPPED_BYTES_MAX as u64 {
         return Err(Unread::TooLarge);
     }
-    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, Limits::BYTES).collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Unread::TooLarge),
-        Ok(Err(error)) => Err(Unread::Broken(error.to_string())),
-        Err(_) => Err(Unread::TooSlow),
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Unread::Broken(error.to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length <= Limits::BYTES {
+            kept.extend_from_slice(&data);
+        } else if length <= DROPPED_BYTES_MAX {
+            kept = Vec::new();
+        } else {
+            break;
+        }
     }
+    if length > Limits::BYTES { Err(Unread::TooLarge) } else { Ok(kept.into()) }
 }
 
 fn unread_error(unread: &Unread) -> ApiError {

@@ -56,8 +56,16 @@ impl Fleet {
         fleet
     }
 
-    /// Takes a zone's summary. Cells that are not the zone's are passed over.
+    /// Forgets what a zone has said: it does not answer any more, or speaks anew.
+    pub fn forget(&mut self, zone: &ZoneName) {
+        for cell in self.cells.values_mut().filter(|cell| cell.zone == *zone) {
+            cell.summary = None;
+        }
+    }
+
+    /// Takes a zone's summary: cells that it leaves out are unknown, cells that are not the zone's are passed over.
     pub fn summarised(&mut self, zone: &ZoneName, summary: ZoneSummary) {
+        self.forget(zone);
         for cell_summary in summary.cells {
             let cell = cell_summary.cell_id.parse().ok().and_then(|id: CellId| self.cells.get_mut(&id));
             if let Some(cell) = cell.filter(|cell| cell.zone == *zone) {

@@ -177,6 +177,18 @@ impl Account {
         reservation.is_none_or(|reservation| reservation.acceptance() != Acceptance::Claiming)
     }
 
+    /// The instance's user data: its own if it was changed, else its launch's.
+    pub fn user_data<'a>(&'a self, record: &'a InstanceRecord) -> &'a [u8] {
+        let template = if record.own_user_data {
+            record.template.as_ref()
+        } else {
+            let reservation = record.reservation_id.parse().ok();
+            let reservation = reservation.and_then(|id: ReservationId| self.reservations.get(&id));
+            reservation.and_then(|reservation| reservation.template.as_ref())
+        };
+        template.map(|template| template.user_data.as_slice()).unwrap_or_default()
+    }
+
     /// Whether the instance has a record of its own (else it is derived from its launch).
     pub fn instance_is_stored(&self, id: InstanceId) -> bool {
         self.stored.contains(&id)

@@ -23,6 +23,11 @@ pub type Writes = BTreeMap<Name, Option<Record>>;
 
 /// Operations that one piece of work may need at most; a batch that has less room left is committed first.
 pub const WORK_OPS_MAX: usize = 100;
+/// Bytes after which work that can go on in another commit does, and after which a batch is committed. One record
+/// more (an instance with the most tags and the longest explanation has some 90 KiB) still fits a commit.
+pub const WORK_BYTES_FULL: usize = 384 * 1024;
+/// Bytes that one piece of work may change at most.
+pub const WORK_BYTES_MAX: usize = 600 * 1024;
 
 /// A piece of work's view of its account: the durable records beneath what the batch has changed so far.
 pub struct Tx<'a> {
@@ -33,6 +38,7 @@ pub struct Tx<'a> {
     account: Option<&'a Account>,
     batch: &'a Writes,
     writes: Writes,
+    bytes: usize,
 }
 
 impl<'a> Tx<'a> {
@@ -43,7 +49,20 @@ impl<'a> Tx<'a> {
         account: Option<&'a Account>,
         batch: &'a Writes,
     ) -> Self {
-        Tx { now, random, account, batch, writes: Writes::new() }
+        Tx { now, random, account, batch, writes: Writes::new(), bytes: 0 }
+    }
+
+    /// Does something on a view like this one, and forgets what it changed.
+    pub fn attempt<T>(&mut self, work: impl FnOnce(&mut Tx<'_>) -> T) -> T {
+        let mut scratch = Tx {
+            now: self.now,
+            random: &mut *self.random,
+            account: self.account,
+            batch: self.batch,
+            writes: self.writes.clone(),
+            bytes: self.bytes,
+        };
+        work(&mut scratch)
     }
 
     /// What the work has changed.
@@ -51,13 +70,24 @@ impl<'a> Tx<'a> {
         self.writes
     }
 
-    /// How many records the work has changed.
-    pub fn writes_len(&self) -> usize {
-        self.writes.len()
+    /// Bytes of the records that the work has put.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether work that can go on in another commit should.
+    pub fn is_full(&self) -> bool {
+        self.writes.len() + 2 >= WORK_OPS_MAX || self.bytes >= WORK_BYTES_FULL
+    }
+
+    /// Whether the work has changed more than one commit may.
+    pub fn is_too_large(&self) -> bool {
+        self.writes.len() > WORK_OPS_MAX || self.bytes > WORK_BYTES_MAX
     }
 
     /// Puts a record.
     pub fn put(&mut self, name: Name, record: Record) {
+        self.bytes += record.encoded_len();
         self.writes.insert(name, Some(record));
     }
 

@@ -7,7 +7,7 @@
 //!   s0/ACCOUNT/reservation/r-...
 //!   s0/ACCOUNT/tags/RESOURCE
 //!   s0/ACCOUNT/token/OPERATION/TOKEN
-//!   region/secret, region/term
+//!   region/cursor-secret, region/term
 //! ```
 //!
 //! `s0` is the shard: an account's is fixed, and there is one until a region needs more. Records are prost
@@ -74,6 +74,18 @@ pub enum Record {
 }
 
 impl Record {
+    /// How many bytes [`Record::encode`] gives.
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Record::Account(record) => record.encoded_len(),
+            Record::Instance(record) => record.encoded_len(),
+            Record::KeyPair(record) => record.encoded_len(),
+            Record::Reservation(record) => record.encoded_len(),
+            Record::Tags(record) => record.encoded_len(),
+            Record::Token(record) => record.encoded_len(),
+        }
+    }
+
     /// The record's bytes.
     pub fn encode(&self) -> Value {
         match self {

@@ -40,6 +40,12 @@ pub enum Refusal {
     /// The same idempotency token came with other parameters.
     #[error("the client token '{0}' was used before with other parameters")]
     TokenMismatch(String),
+    /// The idempotency token made instances that were terminated and are forgotten.
+    #[error("the instances that the client token '{0}' made have been terminated")]
+    TokenInstanceTerminated(String),
+    /// More is asked at once than one commit can hold.
+    #[error("the request changes more at once than can be changed together; split it")]
+    TooLarge,
     /// The account would use more vCPUs than its quota.
     #[error("{wanted} more vCPUs would exceed the quota of {limit}: {used} are in use")]
     VcpuQuota {

@@ -154,9 +154,12 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
 async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
     let key = b"region/term".to_vec();
     let held = store.get(&key)?;
-    let before =
-        held.as_ref().and_then(|entry| entry.value.as_slice().try_into().ok().map(u64::from_be_bytes));
-    let term = before.unwrap_or(0) + 1;
+    let unreadable = |_| RecordError { key: "region/term".into(), why: "it is not a number".into() };
+    let before = match &held {
+        Some(entry) => entry.value.as_slice().try_into().map(u64::from_be_bytes).map_err(unreadable)?,
+        None => 0,
+    };
+    let term = before + 1;
     let unchanged = match &held {
         Some(entry) => Condition::Unchanged(key.clone(), entry.modified),
         None => Condition::Absent(key.clone()),
@@ -288,7 +291,9 @@ impl Owner {
         loop {
             let event = tokio::select! {
                 Some((ticket, result)) = self.commits.recv() => {
-                    let failed = result.clone().err();
+                    // A commit that breaks a bound changed nothing and was answered; anything else means that this
+                    // process cannot go on.
+                    let failed = result.clone().err().filter(|e| !matches!(e, CommitError::OutOfBounds(_)));
                     self.carry_out(Event::Committed { ticket, result });
                     match failed {
                         Some(error) => return Err(error.into()),

@@ -4,15 +4,17 @@
 use crate::invariant::Invariant;
 use crate::process::Node;
 use crate::scenario::Sabotage;
+use crate::trace::Sight;
 use crate::world::{Happening, World};
 use base::ids::{AccountId, InstanceId, ReservationId};
 use base::random::Random;
 use region::instance::catalogue;
-use region::instance::record::TemplateRecord;
-use region::instance::state::State;
+use region::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
+use region::instance::state::{Acceptance, State};
 use region::refusal::Refusal;
 use region::request::{Answer, LaunchRequest, Request};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError};
 
 /// How long a call may take before the client gives the connection up.
 const CALL_TIMEOUT_US: u64 = 12_000_000;
@@ -208,7 +210,7 @@ impl World {
         let client = &mut self.clients[index];
         let (Some(account), Some(core)) = (client.account, &self.region.core) else { return };
         let model = core.model();
-        let model = model.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let model = model.read().unwrap_or_else(PoisonError::into_inner);
         let mut view = BTreeMap::new();
         for record in model.account(account).into_iter().flat_map(|account| account.instances_visible()) {
             view.insert(record.id(), record.stage().state());
@@ -368,6 +370,9 @@ impl World {
         result: Result<Answer, Refusal>,
     ) -> Result<(), (Invariant, String)> {
         let lost = |what: String| Err((Invariant::NothingLost, what));
+        if call.tries > 1 && result.is_ok() {
+            self.report.saw(Sight::AnsweredAgain);
+        }
         let client = &mut self.clients[index];
         match (&call.request, result) {
             (Request::AccountCreate { client_token, .. }, Ok(Answer::Account(account))) => {
@@ -378,42 +383,7 @@ impl World {
                 }
             }
             (Request::Launch(request), Ok(Answer::Launched(record, instances))) => {
-                let Ok(reservation) = record.reservation_id.parse() else {
-                    return lost(format!("`{}` is no reservation", record.reservation_id));
-                };
-                let ids: BTreeSet<InstanceId> = instances.iter().map(|instance| instance.id()).collect();
-                for id in &ids {
-                    self.trace.number(id.bits() as u64);
-                }
-                let count = ids.len() as u32;
-                if count != instances.len() as u32 || count < request.count_min || count > request.count {
-                    let (min, max) = (request.count_min, request.count);
-                    return lost(format!("asked for {min} to {max} instances, got {instances:?}"));
-                }
-                if let Some(before) = client.launched.get(&request.client_token) {
-                    if before.reservation != reservation || before.instances != ids {
-                        let token = &request.client_token;
-                        return lost(format!(
-                            "{token} gave {} {:?} first, then {reservation} {ids:?}",
-                            before.reservation, before.instances
-                        ));
-                    }
-                    return Ok(());
-                }
-                for id in &ids {
-                    let owned = Owned {
-                        wanted: Wanted::Running,
-                        uncertain: false,
-                        terminate_sent: false,
-                        start_sent: false,
-                        seen: None,
-                    };
-                    client.owned.insert(*id, owned);
-                    self.report.instances += 1;
-                }
-                client.replay = Some(call.request.clone());
-                let launched = Launched { reservation, instances: ids };
-                client.launched.insert(request.client_token.clone(), launched);
+                return self.client_launched(index, request, &record, &instances);
             }
             (request, Ok(Answer::States(_) | Answer::Done)) => {
                 let wanted = match request {
@@ -436,11 +406,15 @@ impl World {
                 if known || !possible {
                     return lost(format!("{} was answered, then refused: {refusal}", request.client_token));
                 }
+                self.report.saw(Sight::LaunchRefused);
             }
             (_, Err(Refusal::AccountNotFound(_) | Refusal::InstancesNotFound(_))) => {
                 return lost("what was acknowledged is not found".into());
             }
-            (request, Err(_)) => {
+            (request, Err(refusal)) => {
+                if matches!(refusal, Refusal::InsufficientCapacity(_)) {
+                    self.report.saw(Sight::StartRefused);
+                }
                 let in_part = matches!(request, Request::Start(_));
                 for id in subjects(request) {
                     if let Some(owned) = client.owned.get_mut(id) {
@@ -453,6 +427,62 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What an answered launch promises: between MinCount and MaxCount instances, the same for the same token.
+    fn client_launched(
+        &mut self,
+        index: usize,
+        request: &LaunchRequest,
+        record: &ReservationRecord,
+        instances: &[Arc<InstanceRecord>],
+    ) -> Result<(), (Invariant, String)> {
+        let lost = |what: String| Err((Invariant::NothingLost, what));
+        let client = &mut self.clients[index];
+        let token = &request.client_token;
+        let Ok(reservation) = record.reservation_id.parse() else {
+            return lost(format!("`{}` is no reservation", record.reservation_id));
+        };
+        let ids: BTreeSet<InstanceId> = instances.iter().map(|instance| instance.id()).collect();
+        for id in &ids {
+            self.trace.number(id.bits() as u64);
+        }
+        let count = ids.len() as u32;
+        if record.acceptance() == Acceptance::Acknowledged {
+            self.report.saw(Sight::AnsweredEarly);
+        }
+        if count < request.count {
+            self.report.saw(Sight::FewerThanMax);
+        }
+        if count != instances.len() as u32 || count < request.count_min || count > request.count {
+            let (min, max) = (request.count_min, request.count);
+            return lost(format!("asked for {min} to {max} instances, got {instances:?}"));
+        }
+        if let Some(before) = client.launched.get(token) {
+            if before.reservation != reservation || before.instances != ids {
+                let Launched { reservation: first, instances } = before;
+                return lost(format!("{token} gave {first} {instances:?} first, then {reservation} {ids:?}"));
+            }
+            self.report.saw(Sight::TokenReplayed);
+            return Ok(());
+        }
+        client.owned.extend(ids.iter().map(|id| (*id, Owned::new())));
+        self.report.instances += u64::from(count);
+        client.replay = Some(Request::Launch(Box::new(request.clone())));
+        client.launched.insert(token.clone(), Launched { reservation, instances: ids });
+        Ok(())
+    }
+}
+
+impl Owned {
+    fn new() -> Owned {
+        Owned {
+            wanted: Wanted::Running,
+            uncertain: false,
+            terminate_sent: false,
+            start_sent: false,
+            seen: None,
+        }
     }
 }
 

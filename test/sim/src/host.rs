@@ -3,6 +3,7 @@
 
 use crate::message::Message;
 use crate::process::Node;
+use crate::trace::Sight;
 use crate::world::{Happening, World};
 use base::generation::Attempt;
 use base::ids::InstanceId;
@@ -77,6 +78,9 @@ impl World {
         let (identity, capacity) = (host.identity.clone(), host.capacity.clone());
         host.agent = Some(HostAgent::recover(identity, capacity, host.disk.clone()));
         let found = host.machines.survey();
+        if !found.is_empty() {
+            self.report.saw(Sight::MachinesAdopted);
+        }
         self.host_apply(index, Event::Surveyed(found));
     }
 
@@ -118,7 +122,11 @@ impl World {
         let host = &mut self.hosts[index];
         if let VmmCommand::Start { spec, attempt } = &command {
             host.started.insert(vm, (*attempt, Room::of(spec)));
+            if !self.alive(Node::Cell(self.cell_of_host(index))) {
+                self.report.saw(Sight::StartedAlone);
+            }
         }
+        let host = &mut self.hosts[index];
         host.machines.command(now, vm, command);
         self.machines_changed(index);
     }

@@ -147,6 +147,17 @@ impl World {
         self.hosts_known()
     }
 
+    /// Whether a guest's own power-off has ended an instance.
+    pub(crate) fn terminated_by_guest(&self) -> bool {
+        let Some(core) = &self.region.core else { return false };
+        let model = core.model();
+        let model = model.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let by_guest = |record: &InstanceRecord| {
+            record.stage() == Stage::Terminated && record.reason_code == "Client.InstanceInitiatedShutdown"
+        };
+        self.unasked.iter().any(|id| model.instance(*id).is_some_and(|record| by_guest(record)))
+    }
+
     /// The region's record is what the customer was promised.
     fn as_wanted(&self, id: InstanceId, record: &InstanceRecord, owned: &Owned) -> Rest {
         let stage = record.stage();

@@ -1,4 +1,4 @@
-//! A whole cloud from a seed: the real cores of region, cells and hosts over the real metadata engine, driven by one
+//! A whole cloud from a seed: the real cores of region, zones, cells and hosts over the real metadata engine, driven by one
 //! queue of events under virtual time. No runtime, no thread, no socket; the same seed gives the same events, and
 //! [`Report::hash`] says so.
 //!

@@ -6,12 +6,12 @@
 //!                             └─► both ends learn of it, each in its time; meanwhile they speak into the void
 //! ```
 
+use crate::Sabotage;
 use crate::message::Message;
 use crate::process::Node;
 use crate::world::{Happening, World};
-use crate::{Sabotage, scenario::Scenario};
 use base::random::Random;
-use contract::{FromHost, Target, ToHost, from_host, to_host};
+use contract::{FromHost, Target, ToHost, VmAssignment, from_host, to_host};
 
 /// Which end of a link: 0 dials, 1 listens.
 pub(crate) type Side = usize;
@@ -134,21 +134,21 @@ impl World {
     pub(crate) fn link_break(&mut self, link: usize, cause: Break) {
         let alive = self.links[link].ends.map(|node| self.alive(node));
         let now_us = self.clock_us;
-        for side in 0..2 {
+        for (side, alive) in alive.into_iter().enumerate() {
             let (reach, notice) = match cause {
                 Break::Death => (self.random.below(10_000), self.random.below(200_000)),
                 Break::Partition => (self.random.below(10_000), 100_000 + self.random.below(5_000_000)),
             };
             let state = &mut self.links[link];
-            if !alive[side] {
+            if !alive {
                 state.up[side] = None;
             }
             if !state.whole {
                 continue;
             }
             let connection = state.connection;
-            state.until_us[side] = if alive[side] { now_us + reach } else { now_us };
-            if alive[side] {
+            state.until_us[side] = if alive { now_us + reach } else { now_us };
+            if alive {
                 self.later(reach + notice, Happening::LinkDown { link, side, connection });
             }
         }
@@ -188,20 +188,24 @@ impl World {
             Some(sabotage) => self.link_sabotage(sabotage, to, message),
             None => message,
         };
-        let twice = self.scenario.duplicates && self.random.chance(0.03);
-        for _ in 0..=u32::from(twice) {
-            let toward = 1 - side;
-            let wait = latency_us(&mut self.random);
-            let state = &mut self.links[link];
-            let Some(connection) = state.up[side] else { return };
-            let at_us = state.last_us[toward].max(self.clock_us + wait);
-            if connection != state.connection || (!state.whole && at_us >= state.until_us[toward]) {
-                return;
-            }
-            state.last_us[toward] = at_us;
-            let message = Box::new(message.clone());
-            self.later(at_us - self.clock_us, Happening::Deliver { link, toward, connection, message });
+        let toward = 1 - side;
+        let wait = latency_us(&mut self.random);
+        let late = self.scenario.duplicates && self.random.chance(0.1);
+        let state = &mut self.links[link];
+        let Some(connection) = state.up[side] else { return };
+        let at_us = state.last_us[toward].max(self.clock_us + wait);
+        if connection != state.connection || (!state.whole && at_us >= state.until_us[toward]) {
+            return;
         }
+        state.last_us[toward] = at_us;
+        if late {
+            // Once more, after newer messages: no link does this, and the cores bear it all the same.
+            let wait = at_us - self.clock_us + self.random.below(3_000_000);
+            let message = Box::new(message.clone());
+            self.later(wait, Happening::Deliver { link, toward, connection, message });
+        }
+        let message = Box::new(message);
+        self.later(at_us - self.clock_us, Happening::Deliver { link, toward, connection, message });
     }
 
     /// A message arrives, unless its connection was broken before.
@@ -223,28 +227,36 @@ impl World {
     /// What a sabotaged network makes of a message.
     fn link_sabotage(&mut self, sabotage: Sabotage, to: Node, mut message: Message) -> Message {
         match (sabotage, &mut message) {
-            (Sabotage::CapacityDoubled, Message::FromHost(FromHost { message: Some(said) })) => {
-                if let from_host::Message::Hello(hello) = said {
-                    hello.vcpus *= 2;
-                    hello.memory_mib *= 2;
+            (
+                Sabotage::CapacityDoubled,
+                Message::FromHost(FromHost { message: Some(from_host::Message::Hello(hello)) }),
+            ) => {
+                hello.vcpus *= 2;
+                hello.memory_mib *= 2;
+            }
+            (Sabotage::TombstonesLost, Message::ToHost(to_host)) => {
+                if let Some(vms) = assignments(to_host) {
+                    vms.retain(|vm| vm.target() != Target::Destroyed);
                 }
             }
-            (Sabotage::TombstonesLost, Message::ToHost(ToHost { message: Some(said), .. })) => {
-                if let to_host::Message::Document(document) = said {
-                    document.vms.retain(|vm| vm.target() != Target::Destroyed);
-                }
-            }
-            (Sabotage::DocumentsCopied, Message::ToHost(ToHost { message: Some(said), .. })) => {
-                if let (to_host::Message::Document(document), Node::Host(host)) = (said, to) {
+            (Sabotage::DocumentsCopied, Message::ToHost(to_host)) => {
+                if let (Some(vms), Node::Host(host)) = (assignments(to_host), to) {
                     // The neighbour in the same cell: hosts are dealt out to the cells in turn.
-                    let cells = Scenario::ZONES * self.scenario.cells_per_zone;
-                    let neighbour = self.copied.get(&(host + cells)).cloned().unwrap_or_default();
-                    self.copied.insert(host, document.vms.clone());
-                    document.vms.extend(neighbour);
+                    let neighbour = self.copied.get(&(host + self.cells.len())).cloned();
+                    self.copied.insert(host, vms.clone());
+                    vms.extend(neighbour.unwrap_or_default());
                 }
             }
             _ => {}
         }
         message
+    }
+}
+
+/// The lines of a document, if the message is one.
+fn assignments(message: &mut ToHost) -> Option<&mut Vec<VmAssignment>> {
+    match &mut message.message {
+        Some(to_host::Message::Document(document)) => Some(&mut document.vms),
+        _ => None,
     }
 }

@@ -4,6 +4,7 @@
 use crate::link::Break;
 use crate::message::Message;
 use crate::store::{Opened, Store};
+use crate::trace::Sight;
 use crate::world::{Happening, World};
 use base::generation::Term;
 use base::random::Random;
@@ -74,7 +75,7 @@ impl World {
         self.trace.line(self.now(), || format!("{node:?} starts"));
         match node {
             Node::Region => self.region_start(),
-            Node::Zone(zone) => self.zones[zone].start(),
+            Node::Zone(zone) => self.zone_start(zone),
             Node::Cell(cell) => self.cell_start(cell),
             Node::Host(host) => self.host_start(host),
         }
@@ -175,7 +176,10 @@ impl World {
 
     fn region_start(&mut self) {
         let opened = self.region.store.open("region/term", "");
-        let recovered = opened.and_then(|Opened { entries, revision, incarnation, term, leads }| {
+        let recovered = opened.and_then(|Opened { entries, revision, incarnation, term, leads, torn }| {
+            if torn {
+                self.report.saw(Sight::StoreTorn);
+            }
             let model = region::model::Model::load(entries, revision).map_err(|error| error.to_string())?;
             let random = Random::from_seed(self.random.u64());
             let identity = self.region_identity.clone();
@@ -334,7 +338,10 @@ impl World {
                 // What has no machines has nothing to be punctual about.
                 if self.hosts[host].disk.vms.is_empty() { 1_000_000 } else { 500_000 }
             }
-            Node::Zone(_) => return,
+            Node::Zone(zone) => {
+                self.zone_apply(zone, zone::Event::Tick);
+                250_000
+            }
         };
         let life = self.life(node);
         if self.alive(node) {
@@ -356,7 +363,10 @@ impl World {
                 self.cell_apply(cell, cell::Event::HostUp(self.hosts[host].identity.host.clone()));
             }
             (Node::Host(host), Node::Cell(_)) => self.host_apply(host, host::agent::Event::CellUp),
-            (Node::Zone(zone), Node::Region) => self.zone_send(zone),
+            (Node::Zone(zone), Node::Region) => self.zone_apply(zone, zone::Event::RegionUp),
+            (Node::Zone(zone), Node::Cell(cell)) => {
+                self.zone_apply(zone, zone::Event::CellUp(self.cell_identities[cell].cell.clone()));
+            }
             _ => {}
         }
     }
@@ -375,6 +385,10 @@ impl World {
                 self.cell_apply(cell, cell::Event::HostDown(self.hosts[host].identity.host.clone()));
             }
             (Node::Host(host), Node::Cell(_)) => self.host_apply(host, host::agent::Event::CellDown),
+            (Node::Zone(zone), Node::Region) => self.zone_apply(zone, zone::Event::RegionDown),
+            (Node::Zone(zone), Node::Cell(cell)) => {
+                self.zone_apply(zone, zone::Event::CellDown(self.cell_identities[cell].cell.clone()));
+            }
             _ => {}
         }
     }
@@ -395,9 +409,9 @@ impl World {
                 let host = self.hosts[host].identity.host.clone();
                 self.cell_apply(cell, cell::Event::Host(host, message));
             }
-            (Node::Zone(zone), Node::Cell(_), Message::CellSummary(summary)) => {
-                self.zones[zone].summarised(summary);
-                self.zone_send(zone);
+            (Node::Zone(zone), Node::Cell(cell), Message::CellSummary(summary)) => {
+                let cell = self.cell_identities[cell].cell.clone();
+                self.zone_apply(zone, zone::Event::Cell(cell, summary));
             }
             (Node::Host(host), _, Message::ToHost(message)) => {
                 self.host_apply(host, host::agent::Event::Cell(message));

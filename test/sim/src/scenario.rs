@@ -56,7 +56,7 @@ pub struct Scenario {
     pub crashes_between_effects: u32,
     /// A crash at a step.
     pub crash_at: Option<CrashPoint>,
-    /// Links say some messages twice although they are up.
+    /// Links repeat some messages up to three seconds late, after newer ones.
     pub duplicates: bool,
     /// Answers to customers are lost on their way, now and then.
     pub answers_lost: bool,
@@ -83,12 +83,12 @@ impl Scenario {
             host_vcpus: [2, 4, 8][random.below(3) as usize],
             host_memory_mib: 16 * 1024,
             clients: 4,
-            calls: 6,
-            activity: Duration::from_secs(12),
-            faults: random.below(8) as u32,
-            crashes_between_effects: random.below(4) as u32,
+            calls: 12,
+            activity: Duration::from_secs(15),
+            faults: random.below(24) as u32,
+            crashes_between_effects: random.below(12) as u32,
             crash_at: Some(crash_at),
-            duplicates: random.chance(0.3),
+            duplicates: random.chance(0.5),
             answers_lost: random.chance(0.5),
             sabotage: None,
             trace: false,
@@ -97,7 +97,7 @@ impl Scenario {
 
     /// The same with few hosts, so that room is scarce.
     pub fn scarce(seed: u64) -> Scenario {
-        Scenario { hosts: 9, host_vcpus: 4, calls: 10, ..Scenario::of_seed(seed) }
+        Scenario { hosts: 9, host_vcpus: 4, calls: 20, ..Scenario::of_seed(seed) }
     }
 
     /// Three clients and nothing that goes wrong.

@@ -29,6 +29,8 @@ pub(crate) struct Opened {
     pub(crate) incarnation: u64,
     pub(crate) term: u64,
     pub(crate) leads: Condition,
+    /// Something had to be cut off.
+    pub(crate) torn: bool,
 }
 
 impl Store {
@@ -74,8 +76,9 @@ impl Store {
         let (entries, revision) =
             engine.reader().list(prefix.as_bytes()).map_err(|error| error.to_string())?;
         let incarnation = engine.incarnation();
+        let torn = engine.recovery().torn.is_some();
         self.engine = Some(engine);
-        Ok(Opened { entries, revision, incarnation, term, leads })
+        Ok(Opened { entries, revision, incarnation, term, leads, torn })
     }
 
     /// Whether a failed start is the broken disk's doing; then it can be tried again.

@@ -7,6 +7,47 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
+/// Something that a simulation worth its time meets: a test fails if it never did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sight {
+    /// A launch was answered before all of its places were claimed.
+    AnsweredEarly,
+    /// A launch got fewer instances than it would have liked.
+    FewerThanMax,
+    /// A launch was refused for want of room.
+    LaunchRefused,
+    /// A start was refused for want of room.
+    StartRefused,
+    /// A launch that had been answered was asked for again, and answered the same.
+    TokenReplayed,
+    /// An answer came although its call had been made before, and had failed.
+    AnsweredAgain,
+    /// A restarted agent found machines running.
+    MachinesAdopted,
+    /// A host started machines while its cell was dead.
+    StartedAlone,
+    /// A guest's own power-off ended its instance.
+    TerminatedByGuest,
+    /// A store cut off what a crash had torn.
+    StoreTorn,
+}
+
+impl Sight {
+    /// All of them.
+    pub const ALL: &'static [Sight] = &[
+        Sight::AnsweredEarly,
+        Sight::FewerThanMax,
+        Sight::LaunchRefused,
+        Sight::StartRefused,
+        Sight::TokenReplayed,
+        Sight::AnsweredAgain,
+        Sight::MachinesAdopted,
+        Sight::StartedAlone,
+        Sight::TerminatedByGuest,
+        Sight::StoreTorn,
+    ];
+}
+
 /// What became of a run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -34,11 +75,18 @@ pub struct Report {
     pub steps: BTreeMap<LaunchStep, u64>,
     /// How often a process crashed at each step.
     pub crashed_at: BTreeMap<LaunchStep, u64>,
+    /// How often what must happen sometimes did.
+    pub sights: BTreeMap<Sight, u64>,
     /// What did not hold.
     pub violation: Option<Violation>,
 }
 
 impl Report {
+    /// Notes that something happened.
+    pub(crate) fn saw(&mut self, sight: Sight) {
+        *self.sights.entry(sight).or_default() += 1;
+    }
+
     /// Adds the numbers of another run.
     pub fn add(&mut self, other: &Report) {
         self.events += other.events;
@@ -49,6 +97,9 @@ impl Report {
         self.retries += other.retries;
         self.instances += other.instances;
         self.elapsed_ms += other.elapsed_ms;
+        for (sight, count) in &other.sights {
+            *self.sights.entry(*sight).or_default() += count;
+        }
         for (mine, theirs) in [(&mut self.steps, &other.steps), (&mut self.crashed_at, &other.crashed_at)] {
             for (step, count) in theirs {
                 *mine.entry(*step).or_default() += count;

@@ -11,7 +11,7 @@ use crate::message::Message;
 use crate::process::{Node, Process};
 use crate::scenario::{Sabotage, Scenario};
 use crate::store::Store;
-use crate::trace::{Report, Trace};
+use crate::trace::{Report, Sight, Trace};
 use crate::zone::Zone;
 use base::clock::Timestamp;
 use base::ids::{CellId, HostId, InstanceId, ZoneName};
@@ -107,24 +107,8 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(scenario: Scenario) -> World {
-        let zone_names: Vec<ZoneName> = (0..Scenario::ZONES).map(|zone| named(format!("z{zone}"))).collect();
-        let cells = Scenario::ZONES * scenario.cells_per_zone;
-        let cell_identities: Vec<CellIdentity> = (0..cells)
-            .map(|cell| CellIdentity {
-                cell: named(format!("c{cell}")),
-                zone: zone_names[cell % Scenario::ZONES].clone(),
-            })
-            .collect();
-        let cells_of = |zone: &ZoneName| {
-            let of_zone = cell_identities.iter().filter(|cell| cell.zone == *zone);
-            (zone.clone(), of_zone.map(|cell| cell.cell.clone()).collect())
-        };
-        let region_identity = Identity {
-            name: named("sim-1".into()),
-            zones: zone_names.iter().map(cells_of).collect(),
-            vcpus_per_account: 96,
-            images: Vec::new(),
-        };
+        let (zone_names, cell_identities, region_identity) = topology(&scenario);
+        let cells = cell_identities.len();
         let host = |index: usize| {
             let identity = HostIdentity {
                 host: named(format!("h{index:03}")),
@@ -334,6 +318,9 @@ impl World {
             Ok(()) => {
                 self.rest_looks += 1;
                 self.ended = self.rest_looks >= REST_LOOKS;
+                if self.ended && self.terminated_by_guest() {
+                    self.report.saw(Sight::TerminatedByGuest);
+                }
                 None
             }
             Err(why) => {
@@ -347,6 +334,29 @@ impl World {
             _ => self.later(REST_LOOK_US, Happening::RestLook),
         }
     }
+}
+
+/// Zones, cells, and the region as it is configured.
+fn topology(scenario: &Scenario) -> (Vec<ZoneName>, Vec<CellIdentity>, Identity) {
+    let zone_names: Vec<ZoneName> = (0..Scenario::ZONES).map(|zone| named(format!("z{zone}"))).collect();
+    let cells = Scenario::ZONES * scenario.cells_per_zone;
+    let cell_identities: Vec<CellIdentity> = (0..cells)
+        .map(|cell| CellIdentity {
+            cell: named(format!("c{cell}")),
+            zone: zone_names[cell % Scenario::ZONES].clone(),
+        })
+        .collect();
+    let cells_of = |zone: &ZoneName| {
+        let of_zone = cell_identities.iter().filter(|cell| cell.zone == *zone);
+        (zone.clone(), of_zone.map(|cell| cell.cell.clone()).collect())
+    };
+    let region_identity = Identity {
+        name: named("sim-1".into()),
+        zones: zone_names.iter().map(cells_of).collect(),
+        vcpus_per_account: 96,
+        images: Vec::new(),
+    };
+    (zone_names, cell_identities, region_identity)
 }
 
 /// A name that the simulator has made, which is therefore well formed.

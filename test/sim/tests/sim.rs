@@ -9,6 +9,7 @@
 
 use base::step::LaunchStep;
 use sim::invariant::Invariant;
+use sim::trace::Sight;
 use sim::{CrashPoint, Report, Sabotage, Scenario, run};
 use std::time::Duration;
 
@@ -71,9 +72,14 @@ fn seeds() {
             |counts: &std::collections::BTreeMap<_, u64>| counts.get(step).copied().unwrap_or_default();
         println!("{step:>20}: reached {:>6}, crashed at {:>4}", count(&sum.steps), count(&sum.crashed_at));
     }
+    println!("sights: {:?}", sum.sights);
     let spared: Vec<&LaunchStep> =
         LaunchStep::ALL.iter().filter(|step| !sum.crashed_at.contains_key(step)).collect();
-    assert!(spared.is_empty() || seeds < SEEDS, "no process ever crashed at {spared:?}");
+    let unseen: Vec<&Sight> = Sight::ALL.iter().filter(|sight| !sum.sights.contains_key(sight)).collect();
+    if seeds >= SEEDS {
+        assert!(spared.is_empty(), "no process ever crashed at {spared:?}");
+        assert!(unseen.is_empty(), "never met: {unseen:?}");
+    }
 }
 
 #[test]

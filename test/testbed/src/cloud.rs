@@ -30,6 +30,10 @@ pub struct Options {
     pub zones: u8,
     /// Hosts in each.
     pub hosts_per_zone: u8,
+    /// vCPUs of each host.
+    pub vcpus_per_host: u32,
+    /// Memory of each host, in GiB.
+    pub memory_per_host: u32,
     /// Real guests, or none at all.
     pub guests: bool,
     /// vCPUs that an account may use.
@@ -53,6 +57,8 @@ impl Options {
         Options {
             zones,
             hosts_per_zone: 1,
+            vcpus_per_host: 8,
+            memory_per_host: 16,
             guests: false,
             vcpus_per_account: 256,
             shutdown_timeout_s: 60,
@@ -159,6 +165,8 @@ impl Testbed {
         option("--images", self.images.display().to_string());
         option("--zones", o.zones.to_string());
         option("--hosts-per-zone", o.hosts_per_zone.to_string());
+        option("--vcpus-per-host", o.vcpus_per_host.to_string());
+        option("--memory-per-host", o.memory_per_host.to_string());
         option("--vmm", if o.guests { "qemu" } else { "simulated" }.to_owned());
         option("--vcpus-per-account", o.vcpus_per_account.to_string());
         option("--shutdown-timeout", o.shutdown_timeout_s.to_string());

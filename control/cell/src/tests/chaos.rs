@@ -187,7 +187,9 @@ impl World {
                 Target::Running => (Phase::Running, StopCause::Unspecified),
                 Target::Stopped => (Phase::Stopped, StopCause::ShutDown),
                 Target::Destroyed => (Phase::Destroyed, StopCause::Unspecified),
-                Target::Unspecified | Target::Claimed => panic!("{:?} in a document", vm.target()),
+                Target::Unspecified | Target::Claimed | Target::Released => {
+                    panic!("{:?} in a document", vm.target())
+                }
             };
             host.vms.insert(name, Running { attempt: vm.attempt, generation, phase, cause });
         }

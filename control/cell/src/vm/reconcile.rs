@@ -100,7 +100,7 @@ pub fn decide(record: Option<&VmRecord>, intent: &Intent) -> Decision {
             }
             Target::Running | Target::Stopped => Decision::Refuse(NOT_HELD),
             // The tombstone fences claims of this attempt that are still under way.
-            Target::Destroyed => {
+            Target::Destroyed | Target::Released => {
                 Decision::Write(Box::new(intent.record(VmState::Destroyed, None, Explanation::default())))
             }
             Target::Unspecified => Decision::Refuse("the intent has no target"),
@@ -132,6 +132,9 @@ pub fn decide(record: Option<&VmRecord>, intent: &Intent) -> Decision {
         }
         Target::Stopped => write(record, intent, VmEvent::Stop),
         Target::Destroyed => write(record, intent, VmEvent::Destroy),
+        // What a host has heard of may have a disk: only a tombstone ends it.
+        Target::Released if record.assigned().is_none() => write(record, intent, VmEvent::Destroy),
+        Target::Released => Decision::Answer,
         Target::Unspecified => Decision::Refuse("the intent has no target"),
     }
 }

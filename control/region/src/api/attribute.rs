@@ -54,11 +54,14 @@ pub fn attribute_describe(
     api.read(caller, |account| {
         let record = instance::record_find(account, id)?;
         let template = record.template.clone().unwrap_or_default();
-        Ok(InstanceAttribute { instance_id: id.to_string(), ..one(api, attribute, &template) })
+        Ok(InstanceAttribute {
+            instance_id: id.to_string(),
+            ..one(api, attribute, &template, account.user_data(&record))
+        })
     })
 }
 
-fn one(api: &Api, attribute: &str, template: &TemplateRecord) -> InstanceAttribute {
+fn one(api: &Api, attribute: &str, template: &TemplateRecord, user_data: &[u8]) -> InstanceAttribute {
     let mut answer = InstanceAttribute::default();
     let text = |value: &str| Some(AttributeValue { value: Some(value.to_owned()) });
     let nothing = Some(AttributeValue { value: None });
@@ -81,7 +84,7 @@ fn one(api: &Api, attribute: &str, template: &TemplateRecord) -> InstanceAttribu
             answer.root_device_name = Some(AttributeValue { value: device });
         }
         "userData" => {
-            let encoded = (!template.user_data.is_empty()).then(|| STANDARD.encode(&template.user_data));
+            let encoded = (!user_data.is_empty()).then(|| STANDARD.encode(user_data));
             answer.user_data = Some(AttributeValue { value: encoded });
         }
         _ => {}

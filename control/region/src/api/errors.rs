@@ -48,6 +48,17 @@ impl From<Refusal> for ApiError {
                     shown(&token)
                 ),
             ),
+            Refusal::TokenInstanceTerminated(token) => ApiError::client(
+                "IdempotentInstanceTerminated",
+                format!(
+                    "The instances that the client token '{}' launched have been terminated; use another token.",
+                    shown(&token)
+                ),
+            ),
+            Refusal::TooLarge => ApiError::new(
+                codes::INVALID_PARAMETER_VALUE,
+                "The request changes more at once than can be changed together; name fewer resources.",
+            ),
             Refusal::VcpuQuota { wanted, used, limit } => ApiError::new(
                 codes::VCPU_LIMIT_EXCEEDED,
                 format!(

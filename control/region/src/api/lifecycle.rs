@@ -11,7 +11,7 @@ pub async fn instances_start(
     caller: &Caller,
     input: StartInstancesRequest,
 ) -> Result<InstanceStateChanges, ApiError> {
-    let ids = parse::instance_ids_to_change(&input.instance_ids)?;
+    let ids = parse::instance_ids(&input.instance_ids)?;
     parse::dry_run(input.dry_run)?;
     state_changes(api.change(caller, Request::Start(ids)).await?)
 }
@@ -22,7 +22,7 @@ pub async fn instances_stop(
     caller: &Caller,
     input: StopInstancesRequest,
 ) -> Result<InstanceStateChanges, ApiError> {
-    let instances = parse::instance_ids_to_change(&input.instance_ids)?;
+    let instances = parse::instance_ids(&input.instance_ids)?;
     if input.hibernate == Some(true) {
         return Err(errors::unsupported("Instances cannot be hibernated yet."));
     }
@@ -37,7 +37,7 @@ pub async fn instances_reboot(
     caller: &Caller,
     input: RebootInstancesRequest,
 ) -> Result<Return, ApiError> {
-    let ids = parse::instance_ids_to_change(&input.instance_ids)?;
+    let ids = parse::instance_ids(&input.instance_ids)?;
     parse::dry_run(input.dry_run)?;
     api.change(caller, Request::Reboot(ids)).await?;
     Ok(Return::TRUE)
@@ -49,7 +49,7 @@ pub async fn instances_terminate(
     caller: &Caller,
     input: TerminateInstancesRequest,
 ) -> Result<InstanceStateChanges, ApiError> {
-    let ids = parse::instance_ids_to_change(&input.instance_ids)?;
+    let ids = parse::instance_ids(&input.instance_ids)?;
     parse::dry_run(input.dry_run)?;
     state_changes(api.change(caller, Request::Terminate(ids)).await?)
 }

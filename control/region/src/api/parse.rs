@@ -27,13 +27,6 @@ pub fn instance_ids(texts: &[String]) -> Result<Vec<InstanceId>, ApiError> {
     each_once(texts.iter().map(|text| instance_id(text)))
 }
 
-/// Instances' ids of a request that changes them: all in one commit, which bounds their number.
-pub fn instance_ids_to_change(texts: &[String]) -> Result<Vec<InstanceId>, ApiError> {
-    let ids = instance_ids(texts)?;
-    change_bounded("InstanceId", ids.len())?;
-    Ok(ids)
-}
-
 /// Refuses a request that would change more resources than one commit can hold: it is all or nothing.
 pub fn change_bounded(parameter: &str, count: usize) -> Result<(), ApiError> {
     if count <= WORK_OPS_MAX {

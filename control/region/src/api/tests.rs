@@ -4,7 +4,7 @@
 use super::*;
 use crate::asker::Ask;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
-use crate::instance::state::{Acceptance, Stage, State};
+use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self as core, lifecycle as life};
 use crate::owner::{self, Tx, Writes};
 use crate::record::{Name, Record};
@@ -51,7 +51,7 @@ impl Cloud {
                 architecture: "x86_64".into(),
                 root_device: "/dev/vda".into(),
                 created: "2026-01-02T03:04:05Z".into(),
-                disk_gib: 1,
+                disk_mib: 1024,
             }],
             endpoint: "127.0.0.1:4566".into(),
             vcpus_per_account: 64,
@@ -74,6 +74,8 @@ impl Cloud {
                         requests.lock().unwrap().push(request.clone());
                         let _ = answer.send(carry_out(&model, &mut random, account, request));
                     }
+                    // The API asks for no fleet; whoever does is told that nobody answers.
+                    Ask::Fleet { .. } => {}
                     Ask::Console { instance, answer } => {
                         let data = ConsoleData {
                             instance_id: instance.to_string(),
@@ -219,7 +221,7 @@ fn carry_out(
         let answer = match request {
             Request::Start(ids) => Done::States(life::start(&mut tx, &ids, 64)?),
             Request::Stop { instances, force } => Done::States(life::stop(&mut tx, &instances, force)?),
-            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|()| Done::Done)?,
+            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|_| Done::Done)?,
             Request::Terminate(ids) => Done::States(life::terminate(&mut tx, &ids)?),
             Request::InstanceModify(id, change) => life::modify(&mut tx, id, change).map(|()| Done::Done)?,
             Request::KeyPairCreate(record) => Done::KeyPair(keys::key_pair_create(&mut tx, *record)?),
@@ -494,7 +496,7 @@ async fn life_goes_through_its_states() {
     cloud.refused("TerminateInstances", "InstanceId.1=i-12345678", "InvalidInstanceID.NotFound").await;
     cloud.refused("TerminateInstances", "", "MissingParameter").await;
     let many: Vec<String> = (1..=101).map(|n| format!("InstanceId.{n}=i-{n:017x}")).collect();
-    cloud.refused("TerminateInstances", &many.join("&"), "InvalidParameterValue").await;
+    cloud.refused("TerminateInstances", &many.join("&"), "InvalidInstanceID.NotFound").await;
 }
 
 #[tokio::test]

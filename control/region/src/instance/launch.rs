@@ -18,19 +18,46 @@ use crate::request::LaunchRequest;
 use base::clock::Timestamp;
 use base::ids::{CellId, InstanceId, ReservationId, ZoneName};
 use contract::VmReport;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What has been answered about a launch in acceptance `Claiming`. In memory only: after a restart the claims are
 /// asked for again and answered again.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// Members whose cell has not answered yet.
-    pub waiting: BTreeSet<InstanceId>,
+    /// Members whose cell has not answered yet, each with the attempt that it was asked for.
+    pub waiting: BTreeMap<InstanceId, u32>,
     /// Members that have a place.
     pub claimed: BTreeMap<InstanceId, (CellId, VmReport)>,
     /// Members that were refused by their present cell.
     pub refused: BTreeMap<InstanceId, (CellId, VmReport)>,
+    /// Members that an earlier commit of the same settling has confirmed.
+    pub confirmed: u32,
+    /// A commit of its settling or undoing is durable or on its way: it is not to be acknowledged any more.
+    pub ending: bool,
+}
+
+impl Claims {
+    /// What is still to be asked about a launch, of whose members these records are known.
+    pub fn of<'a>(
+        reservation: &ReservationRecord,
+        record: impl Fn(InstanceId) -> Option<&'a InstanceRecord>,
+    ) -> Claims {
+        let mut claims = Claims::default();
+        for (_, member) in members(reservation) {
+            match record(member) {
+                Some(record) if record.stage() != Stage::Claiming => claims.confirmed += 1,
+                Some(record) => {
+                    claims.waiting.insert(member, record.attempt);
+                }
+                None => {
+                    claims.waiting.insert(member, 1);
+                }
+            }
+        }
+        claims.ending = claims.confirmed > 0;
+        claims
+    }
 }
 
 /// How an accepted launch goes on.
@@ -59,7 +86,8 @@ pub fn accept(
         if used.parameters_sha256 != request.parameters_sha256 {
             return Err(Refusal::TokenMismatch(request.client_token.clone()));
         }
-        return used.made.parse().map_err(|_| Refusal::TokenMismatch(request.client_token.clone()));
+        let made = used.made.parse().ok().filter(|id| tx.reservation(*id).is_some());
+        return made.ok_or_else(|| Refusal::TokenInstanceTerminated(request.client_token.clone()));
     }
     let (wanted, used) = (request.count_min * request.vcpus, tx.vcpus_occupied());
     if used.saturating_add(wanted) > vcpus_limit {
@@ -126,28 +154,29 @@ pub fn settle(tx: &mut Tx<'_>, fleet: &Fleet, id: ReservationId, claims: &mut Cl
     if !claims.refused.is_empty() && redecide(tx, fleet, &reservation, claims) {
         return Progress::Done;
     }
-    if (claims.claimed.len() as u32) < reservation.count_min {
+    // Once some members are confirmed the customer's instances exist: what is left is settled, never undone.
+    if claims.confirmed == 0 && (claims.claimed.len() as u32) < reservation.count_min {
         return undo(tx, id, &reservation, claims);
     }
-    let mut written = 0;
     for (index, member) in members(&reservation) {
-        let record = tx.instance(member).map(Arc::unwrap_or_clone);
-        let mut record = record.unwrap_or_else(|| member_derive(&reservation, index, member));
+        let record = tx.instance(member);
+        if record.as_ref().is_some_and(|record| record.stage() != Stage::Claiming) {
+            continue;
+        }
         match claims.claimed.get(&member) {
-            Some((_, report)) if record.stage() == Stage::Claiming => {
+            Some((_, report)) => {
+                let record = record.map(Arc::unwrap_or_clone);
+                let mut record = record.unwrap_or_else(|| member_derive(&reservation, index, member));
                 confirm(&mut record, report, tx.now);
                 tx.put_instance(member, record);
-                written += 1;
+                claims.confirmed += 1;
             }
-            Some(_) => {}
             // Between MinCount and MaxCount: dropped, with the record that another cell's attempt gave it.
-            None if record.attempt > 1 => {
-                tx.delete(Name::Instance(member));
-                written += 1;
-            }
+            None if record.is_some_and(|record| record.attempt > 1) => tx.delete(Name::Instance(member)),
             None => {}
         }
-        if written >= WORK_OPS_MAX - 2 {
+        if tx.is_full() {
+            claims.ending = true;
             return Progress::More;
         }
     }
@@ -160,10 +189,12 @@ pub fn settle(tx: &mut Tx<'_>, fleet: &Fleet, id: ReservationId, claims: &mut Cl
 /// Sends refused members to another cell, if one is left. True if some were.
 fn redecide(tx: &mut Tx<'_>, fleet: &Fleet, reservation: &ReservationRecord, claims: &mut Claims) -> bool {
     let Some(template) = reservation.template.as_ref() else { return false };
-    let zone: Option<ZoneName> = if reservation.zone_fixed || !claims.claimed.is_empty() {
-        reservation.zone.parse().ok()
-    } else {
-        None
+    // One launch stays in one zone: the one in which some of it has a place.
+    let placed = claims.claimed.keys().next().and_then(|member| tx.instance(*member));
+    let zone: Option<ZoneName> = match placed {
+        Some(record) => record.zone.parse().ok(),
+        None if reservation.zone_fixed => reservation.zone.parse().ok(),
+        None => None,
     };
     let refused: Vec<InstanceId> = claims.refused.keys().copied().take(WORK_OPS_MAX - 2).collect();
     let excluded = refused.iter().flat_map(|member| cells_refused(tx, reservation, *member)).collect();
@@ -181,9 +212,12 @@ fn redecide(tx: &mut Tx<'_>, fleet: &Fleet, reservation: &ReservationRecord, cla
         let record = tx.instance(member).map(Arc::unwrap_or_clone);
         let mut record = record.unwrap_or_else(|| member_derive(reservation, index, member));
         move_to_cell(&mut record, &decision);
-        tx.put_instance(member, record);
         claims.refused.remove(&member);
-        claims.waiting.insert(member);
+        claims.waiting.insert(member, record.attempt);
+        tx.put_instance(member, record);
+        if tx.is_full() {
+            break;
+        }
     }
     true
 }
@@ -207,13 +241,17 @@ pub fn move_to_cell(record: &mut InstanceRecord, decision: &Decision) {
 }
 
 /// Takes a launch back without a trace: nobody has been told of it. Its token is free again.
-fn undo(tx: &mut Tx<'_>, id: ReservationId, reservation: &ReservationRecord, claims: &Claims) -> Progress {
-    let mut deleted = 0;
+fn undo(
+    tx: &mut Tx<'_>,
+    id: ReservationId,
+    reservation: &ReservationRecord,
+    claims: &mut Claims,
+) -> Progress {
+    claims.ending = true;
     for (_, member) in members(reservation) {
         if tx.instance(member).is_some_and(|record| record.attempt > 1) {
             tx.delete(Name::Instance(member));
-            deleted += 1;
-            if deleted >= WORK_OPS_MAX - 2 {
+            if tx.is_full() {
                 return Progress::More;
             }
         }

@@ -71,7 +71,7 @@ pub fn start(tx: &mut Tx<'_>, ids: &[InstanceId], vcpus_limit: u32) -> Result<Ve
     let starting = found.iter().filter(|(_, record)| record.stage() == Stage::Stopped);
     let wanted = starting.map(|(_, record)| record.template.as_ref().map_or(0, |t| t.vcpus())).sum();
     let used = tx.vcpus_occupied();
-    if used + wanted > vcpus_limit {
+    if wanted > 0 && used + wanted > vcpus_limit {
         return Err(Refusal::VcpuQuota { wanted, used, limit: vcpus_limit });
     }
     let mut changes = Vec::new();
@@ -98,7 +98,8 @@ pub fn start(tx: &mut Tx<'_>, ids: &[InstanceId], vcpus_limit: u32) -> Result<Ve
 }
 
 /// RebootInstances.
-pub fn reboot(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<(), Refusal> {
+pub fn reboot(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<Vec<StateChange>, Refusal> {
+    let mut changes = Vec::new();
     for (instance, record) in find(tx, ids)? {
         if record.stage() != Stage::Running {
             return Err(incorrect_state(instance, &record, "rebooted"));
@@ -106,9 +107,11 @@ pub fn reboot(tx: &mut Tx<'_>, ids: &[InstanceId]) -> Result<(), Refusal> {
         let mut record = Arc::unwrap_or_clone(record);
         record.intent += 1;
         record.reboots += 1;
+        let (before, after) = (record.stage().state(), record.stage().state());
         tx.put_instance(instance, record);
+        changes.push(StateChange { instance, before, after });
     }
-    Ok(())
+    Ok(changes)
 }
 
 /// TerminateInstances.
@@ -157,7 +160,10 @@ pub fn modify(tx: &mut Tx<'_>, id: InstanceId, change: InstanceChange) -> Result
         InstanceChange::InstanceType(name) => template.instance_type = name,
         InstanceChange::DisableApiTermination(on) => template.disable_api_termination = on,
         InstanceChange::DisableApiStop(on) => template.disable_api_stop = on,
-        InstanceChange::UserData(bytes) => template.user_data = bytes,
+        InstanceChange::UserData(bytes) => {
+            template.user_data = bytes;
+            record.own_user_data = true;
+        }
         InstanceChange::TerminateOnShutdown(on) => template.terminate_on_shutdown = on,
     }
     tx.put_instance(id, record);

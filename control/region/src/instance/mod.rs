@@ -12,7 +12,7 @@ mod tests;
 use base::generation::Generation;
 use base::ids::InstanceId;
 use contract::{Target, VmIntent, VmSpec};
-use record::{InstanceRecord, ReservationRecord};
+use record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use state::Stage;
 
 /// An odd constant (2^68 divided by the golden ratio): multiples of it modulo 2^68 are all different.
@@ -37,7 +37,10 @@ pub fn member_derive(reservation: &ReservationRecord, index: u32, id: InstanceId
         intent: 1,
         zone: reservation.zone.clone(),
         cell_id: reservation.cell_id.clone(),
-        template: reservation.template.clone(),
+        template: reservation
+            .template
+            .as_ref()
+            .map(|t| TemplateRecord { user_data: Vec::new(), ..t.clone() }),
         launched_unix_ms: reservation.accepted_unix_ms,
         changed_unix_ms: reservation.accepted_unix_ms,
         verdicts: reservation.verdicts.clone(),
@@ -51,7 +54,12 @@ pub fn generation(incarnation: u64, record: &InstanceRecord) -> Generation {
 }
 
 /// What the cell is told of the instance; `None` once there is nothing more to want.
-pub fn intent(account: &str, incarnation: u64, record: &InstanceRecord) -> Option<VmIntent> {
+pub fn intent(
+    account: &str,
+    incarnation: u64,
+    record: &InstanceRecord,
+    user_data: &[u8],
+) -> Option<VmIntent> {
     let target: Target = record.stage().target()?;
     let template = record.template.as_ref()?;
     Some(VmIntent {
@@ -68,7 +76,7 @@ pub fn intent(account: &str, incarnation: u64, record: &InstanceRecord) -> Optio
             memory_mib: template.memory_mib(),
             image_id: template.image_id.clone(),
             zone: record.zone.clone(),
-            user_data: template.user_data.clone(),
+            user_data: user_data.to_vec(),
             ssh_public_key: template.ssh_public_key.clone(),
             key_name: template.key_name.clone(),
             reboots: record.reboots,

@@ -31,11 +31,13 @@ pub fn event(record: &InstanceRecord, report: &VmReport) -> Option<Event> {
         Phase::Refused if record.stage() == Stage::Starting => Event::StoppedUnasked { terminate: false },
         Phase::Refused => Event::Refused { first: record.host_id.is_empty() },
         Phase::Running => Event::Runs,
-        Phase::Stopped => match report.stop_cause() {
-            StopCause::ShutDown | StopCause::PoweredOff => Event::Stopped,
-            StopCause::Guest => Event::StoppedUnasked { terminate },
-            StopCause::Failed => Event::StoppedUnasked { terminate: false },
-            StopCause::Unspecified => return None,
+        Phase::Stopped => match (record.stage(), report.stop_cause()) {
+            (_, StopCause::Unspecified) => return None,
+            (Stage::Stopping, _) => Event::Stopped,
+            (_, StopCause::Failed) => Event::StoppedUnasked { terminate: false },
+            (_, StopCause::Guest | StopCause::ShutDown | StopCause::PoweredOff) => {
+                Event::StoppedUnasked { terminate }
+            }
         },
         Phase::Destroyed => Event::Destroyed,
         Phase::Starting | Phase::Stopping | Phase::Unspecified => return None,

@@ -60,7 +60,8 @@ pub struct TemplateRecord {
     /// `t3.micro`
     #[prost(string, tag = "2")]
     pub instance_type: String,
-    /// Decoded, at most 16 KiB.
+    /// Decoded, at most 16 KiB. In an instance's own template only where `own_user_data` says so: a launch keeps it
+    /// once for all members.
     #[prost(bytes = "vec", tag = "3")]
     pub user_data: Vec<u8>,
     /// Empty without one.
@@ -163,6 +164,9 @@ pub struct InstanceRecord {
     /// Why the cell chose the host.
     #[prost(message, optional, tag = "21")]
     pub explanation: Option<contract::Explanation>,
+    /// Its user data was changed after the launch and is in its own template.
+    #[prost(bool, tag = "22")]
+    pub own_user_data: bool,
 }
 
 impl ReservationRecord {

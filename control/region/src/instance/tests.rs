@@ -34,6 +34,10 @@ struct Cloud {
     hosts: bool,
     next: u64,
     account: AccountId,
+    vcpus: u32,
+    commit_bytes_max: usize,
+    /// After so many commits the region is as dead: nothing more becomes durable.
+    commits_left: Option<u32>,
 }
 
 fn identity() -> Identity {
@@ -64,6 +68,9 @@ impl Cloud {
             hosts: true,
             next: 1,
             account: AccountId::from_number(0).unwrap(),
+            vcpus: 32,
+            commit_bytes_max: 0,
+            commits_left: None,
         };
         cloud.connect();
         let request = Request::AccountCreate { name: "test".into(), client_token: "t".into() };
@@ -77,7 +84,7 @@ impl Cloud {
             let cell_summary = |cell: &CellId| CellSummary {
                 cell_id: cell.to_string(),
                 vcpus_free: 64,
-                free: vec![FreeShape { vcpus: 64, memory_mib: 65536, hosts: 1 }],
+                free: vec![FreeShape { vcpus: self.vcpus * 2, memory_mib: 1 << 24, hosts: 1 }],
                 ..CellSummary::default()
             };
             let cell_summaries = cells.iter().map(cell_summary).collect();
@@ -99,7 +106,8 @@ impl Cloud {
         });
         let model = Model::load(entries.collect(), Revision(self.revision)).unwrap();
         let leads = Condition::Absent(b"nobody".to_vec());
-        self.region = Region::recover(identity(), Term(2), leads, 1, model, Random::from_seed(2));
+        let identity = Identity { vcpus_per_account: self.vcpus, ..identity() };
+        self.region = Region::recover(identity, Term(2), leads, 1, model, Random::from_seed(2));
         self.connect();
     }
 
@@ -108,7 +116,9 @@ impl Cloud {
         while let Some(event) = events.pop_front() {
             for effect in self.region.apply(self.now, event) {
                 match effect {
+                    Effect::Commit { .. } if self.commits_left == Some(0) => {}
                     Effect::Commit { ticket, commit } => {
+                        self.commits_left = self.commits_left.map(|left| left - 1);
                         let result = Ok(self.commit(commit));
                         events.push_back(Event::Committed { ticket, result });
                     }
@@ -132,7 +142,8 @@ impl Cloud {
     }
 
     fn commit(&mut self, commit: Commit) -> Revision {
-        assert!(commit.ops.len() <= Commit::OPS_MAX);
+        commit.check().unwrap();
+        self.commit_bytes_max = self.commit_bytes_max.max(commit.bytes());
         self.revision += 1;
         for op in commit.ops {
             match op {
@@ -150,6 +161,8 @@ impl Cloud {
     fn cell_answers(&self, cell: &CellId, intent: &VmIntent) -> Option<VmReport> {
         let (phase, stop_cause) = match intent.target() {
             Target::Claimed => ((self.claims)(cell, intent)?, StopCause::Unspecified),
+            // Nothing of it is left, or nothing happens: no host ever heard of it.
+            Target::Released => (Phase::Destroyed, StopCause::Unspecified),
             _ if !self.hosts => return None,
             Target::Running => (Phase::Running, StopCause::Unspecified),
             Target::Stopped => (Phase::Stopped, StopCause::ShutDown),
@@ -314,7 +327,7 @@ fn between_min_and_max_what_fits_is_launched() {
         Some(if fits { Phase::Claimed } else { Phase::Refused })
     };
     assert!(cloud.ask(launch_request(3, 5, "")).is_err());
-    let destroyed = cloud.intents.iter().filter(|(_, intent)| intent.target() == Target::Destroyed);
+    let destroyed = cloud.intents.iter().filter(|(_, intent)| intent.target() == Target::Released);
     assert!(destroyed.count() >= 2, "claims of an undone launch are released");
     assert_eq!(cloud.instances(), 2);
 }
@@ -352,6 +365,13 @@ fn an_acknowledged_launch_that_finds_no_place_is_terminated_with_the_reason() {
     cloud.claims = |_, _| Some(Phase::Refused);
     cloud.pass(Duration::from_secs(2));
     assert_eq!(cloud.state(instances[0].id()), Some(State::Terminated));
+    // The claim had been sent twice, and the second time there was room.
+    let claims = |(_, intent): &&(CellId, VmIntent)| intent.target() == Target::Claimed;
+    let (cell, claim) = cloud.intents.iter().rfind(claims).unwrap().clone();
+    let late = report(&cell, &claim, Phase::Claimed, StopCause::Unspecified);
+    cloud.event(Event::Cell(cell.clone(), wrap(late)));
+    let (to, last) = cloud.intents.last().unwrap();
+    assert_eq!((to, last.target()), (&cell, Target::Released), "the place is given back");
 }
 
 #[test]
@@ -415,38 +435,108 @@ fn quotas_protection_and_states_are_kept() {
     cloud.launch(1);
 }
 
-#[test]
-fn a_large_launch_settles_over_several_commits() {
+/// A cloud whose account may have many instances, and whose cells have room for them.
+fn large_cloud() -> Cloud {
     let mut cloud = Cloud::new();
-    cloud.region = Region::recover(
-        Identity { vcpus_per_account: 10_000, ..identity() },
-        Term(1),
-        Condition::Absent(b"nobody".to_vec()),
-        1,
-        Model::load(
-            cloud
-                .store
-                .iter()
-                .map(|(key, (value, modified))| Entry {
-                    key: key.clone(),
-                    value: value.clone(),
-                    modified: *modified,
-                })
-                .collect(),
-            Revision(1),
-        )
-        .unwrap(),
-        Random::from_seed(3),
-    );
-    cloud.connect();
-    for cell in ["za-c1", "za-c2", "zb-c1"] {
-        let zone = if cell == "zb-c1" { "zb" } else { "za" };
-        let free = vec![FreeShape { vcpus: 4096, memory_mib: 1 << 22, hosts: 1 }];
-        let cell_summary = CellSummary { cell_id: cell.into(), free, ..CellSummary::default() };
-        let summary = ZoneSummary { zone: zone.into(), cells: vec![cell_summary] };
-        cloud.event(Event::Zone(zone.parse().unwrap(), summary));
-    }
+    cloud.vcpus = 10_000;
+    cloud.restart();
+    cloud
+}
+
+#[test]
+fn a_large_launch_settles_and_ends_over_several_commits() {
+    let mut cloud = large_cloud();
     let ids = cloud.launch(300);
     assert_eq!(ids.len(), 300);
     assert!(ids.iter().all(|id| cloud.state(*id) == Some(State::Running)));
+    let Ok(Answer::States(changes)) = cloud.ask(Request::Stop { instances: ids.clone(), force: false })
+    else {
+        panic!("not stopped")
+    };
+    assert_eq!(changes.len(), 300);
+    assert!(ids.iter().all(|id| cloud.state(*id) == Some(State::Stopped)));
+    cloud.ask(Request::Start(ids.clone())).unwrap();
+    cloud.ask(Request::Terminate(ids.clone())).unwrap();
+    assert!(ids.iter().all(|id| cloud.state(*id) == Some(State::Terminated)));
+    cloud.pass(Duration::from_secs(3700));
+    assert_eq!(cloud.instances(), 0, "all have had their time at once");
+}
+
+#[test]
+fn large_user_data_fits_its_commits_and_reaches_every_guest() {
+    let mut cloud = large_cloud();
+    let mut request = launch_request(200, 200, "");
+    if let Request::Launch(launch) = &mut request {
+        launch.template.user_data = vec![7; 16 * 1024];
+    }
+    let Ok(Answer::Launched(_, instances)) = cloud.ask(request) else { panic!("not launched") };
+    assert_eq!(instances.len(), 200);
+    assert!(cloud.commit_bytes_max < Commit::BYTES_MAX / 2, "{}", cloud.commit_bytes_max);
+    let with_data = |intent: &VmIntent| intent.spec.as_ref().unwrap().user_data.len() == 16 * 1024;
+    assert!(cloud.intents.iter().all(|(_, intent)| with_data(intent)));
+    let change = crate::request::InstanceChange::UserData(b"own".to_vec());
+    cloud.ask(Request::Stop { instances: vec![instances[0].id()], force: false }).unwrap();
+    cloud.ask(Request::InstanceModify(instances[0].id(), change)).unwrap();
+    cloud.ask(Request::Start(vec![instances[0].id()])).unwrap();
+    assert_eq!(cloud.intents.last().unwrap().1.spec.as_ref().unwrap().user_data, b"own");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_settling_loses_nobody() {
+    for commits in 1..12 {
+        let mut cloud = large_cloud();
+        cloud.commits_left = Some(commits);
+        let id = cloud.ask_later(launch_request(300, 300, "big"));
+        let crashed = !cloud.answers.contains_key(&id);
+        cloud.commits_left = None;
+        cloud.restart();
+        cloud.pass(Duration::from_secs(20));
+        cloud.pass(Duration::from_secs(20));
+        let Ok(Answer::Launched(_, instances)) = cloud.ask(launch_request(300, 300, "big")) else {
+            panic!("not launched after a crash at commit {commits}")
+        };
+        assert_eq!(instances.len(), 300, "crashed: {crashed}, at commit {commits}");
+        assert_eq!(cloud.instances(), 300);
+        cloud.pass(Duration::from_secs(20));
+        assert!(instances.iter().all(|i| cloud.state(i.id()) == Some(State::Running)), "at commit {commits}");
+    }
+}
+
+#[test]
+fn a_launch_that_nobody_waits_for_becomes_visible() {
+    let mut cloud = Cloud::new();
+    cloud.claims = |_, _| None;
+    cloud.ask_later(launch_request(1, 1, ""));
+    cloud.restart();
+    assert_eq!(cloud.instances(), 0);
+    cloud.pass(Duration::from_secs(30));
+    assert_eq!(cloud.instances(), 1, "pending, and can be terminated");
+}
+
+#[test]
+fn a_token_of_instances_that_are_forgotten_says_so() {
+    let mut cloud = Cloud::new();
+    let Ok(Answer::Launched(_, instances)) = cloud.ask(launch_request(1, 1, "once")) else {
+        panic!("no launch")
+    };
+    cloud.ask(Request::Terminate(vec![instances[0].id()])).unwrap();
+    cloud.pass(Duration::from_secs(3700));
+    cloud.pass(Duration::from_secs(100));
+    let refusal = cloud.ask(launch_request(1, 1, "once")).unwrap_err();
+    assert_eq!(refusal, Refusal::TokenInstanceTerminated("once".into()));
+}
+
+#[test]
+fn a_claim_of_a_stopped_instance_is_never_released() {
+    let mut cloud = Cloud::new();
+    let id = cloud.launch(1)[0];
+    cloud.ask(Request::Stop { instances: vec![id], force: false }).unwrap();
+    let (cell, last) = cloud.intents.last().unwrap().clone();
+    let claim = VmIntent { attempt: last.attempt + 5, target: Target::Claimed.into(), ..last };
+    let sent = cloud.intents.len();
+    cloud.event(Event::Cell(
+        cell.clone(),
+        wrap(report(&cell, &claim, Phase::Claimed, StopCause::Unspecified)),
+    ));
+    assert!(cloud.intents[sent..].iter().all(|(_, intent)| intent.target() == Target::Stopped));
 }

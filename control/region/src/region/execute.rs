@@ -5,14 +5,14 @@ use crate::fleet::Fleet;
 use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self, launch, lifecycle, reconcile};
 use crate::model::{Account, Model};
-use crate::owner::{Tx, WORK_OPS_MAX};
+use crate::owner::Tx;
 use crate::record::{Name, Record};
 use crate::refusal::Refusal;
-use crate::request::{Answer, Request};
+use crate::request::{Answer, Request, StateChange};
 use crate::vpc::DefaultNetwork;
 use crate::{key_pair, tag};
 use base::clock::Timestamp;
-use base::ids::{AccountId, ReservationId, ZoneName};
+use base::ids::{AccountId, InstanceId, ReservationId, ZoneName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,8 +52,14 @@ impl Scene<'_> {
     }
 }
 
-/// Carries out a request on its account, or refuses it.
-pub(super) fn execute(tx: &mut Tx<'_>, scene: &Scene<'_>, request: Request) -> Result<Outcome, Refusal> {
+/// Carries out a request on its account, or refuses it. A request about many instances may need several commits:
+/// `done` is what earlier ones have changed.
+pub(super) fn execute(
+    tx: &mut Tx<'_>,
+    scene: &Scene<'_>,
+    request: Request,
+    done: Vec<StateChange>,
+) -> Result<Outcome, Refusal> {
     if tx.account().is_none() {
         return Err(Refusal::AccountNotFound(scene.account));
     }
@@ -64,16 +70,9 @@ pub(super) fn execute(tx: &mut Tx<'_>, scene: &Scene<'_>, request: Request) -> R
             let id = launch::accept(tx, scene.fleet, &request, &scene.occupied(), vcpus_limit)?;
             return Ok(Outcome::Waits(Wants::Launched(id)));
         }
-        Request::Start(ids) => {
-            let changes = lifecycle::start(tx, &ids, vcpus_limit)?;
-            return Ok(Outcome::Waits(Wants::Started(changes)));
+        Request::Start(_) | Request::Stop { .. } | Request::Reboot(_) | Request::Terminate(_) => {
+            return instances_move(tx, request, done, vcpus_limit);
         }
-        Request::Stop { instances, force } => Answer::States(lifecycle::stop(tx, &instances, force)?),
-        Request::Reboot(ids) => {
-            lifecycle::reboot(tx, &ids)?;
-            Answer::Done
-        }
-        Request::Terminate(ids) => Answer::States(lifecycle::terminate(tx, &ids)?),
         Request::InstanceModify(id, change) => {
             lifecycle::modify(tx, id, change)?;
             Answer::Done
@@ -95,6 +94,55 @@ pub(super) fn execute(tx: &mut Tx<'_>, scene: &Scene<'_>, request: Request) -> R
             Answer::Done
         }
     }))
+}
+
+/// Starts, stops, reboots or terminates. All that is asked for is checked before the first instance is touched, so
+/// that a request is refused as a whole; then as many are done as fit a commit.
+fn instances_move(
+    tx: &mut Tx<'_>,
+    request: Request,
+    mut done: Vec<StateChange>,
+    vcpus_limit: u32,
+) -> Result<Outcome, Refusal> {
+    let change = |tx: &mut Tx<'_>, ids: &[InstanceId]| match &request {
+        Request::Start(_) => lifecycle::start(tx, ids, vcpus_limit),
+        Request::Stop { force, .. } => lifecycle::stop(tx, ids, *force),
+        Request::Reboot(_) => lifecycle::reboot(tx, ids),
+        _ => lifecycle::terminate(tx, ids),
+    };
+    let (Request::Start(ids)
+    | Request::Stop { instances: ids, .. }
+    | Request::Reboot(ids)
+    | Request::Terminate(ids)) = &request
+    else {
+        return Ok(Outcome::Answer(Answer::Done));
+    };
+    if done.is_empty() {
+        tx.attempt(|scratch| change(scratch, ids).map(drop))?;
+    }
+    let mut left = ids.as_slice();
+    while let Some((id, rest)) = left.split_first() {
+        if tx.is_full() {
+            break;
+        }
+        // What was checked can have moved on only between two commits; then there is nothing to do for it.
+        if !done.iter().any(|change| change.instance == *id) {
+            done.extend(change(tx, &[*id]).unwrap_or_default());
+        }
+        left = rest;
+    }
+    let left = left.to_vec();
+    Ok(match request {
+        Request::Start(_) if left.is_empty() => Outcome::Waits(Wants::Started(done)),
+        Request::Reboot(_) if left.is_empty() => Outcome::Answer(Answer::Done),
+        _ if left.is_empty() => Outcome::Answer(Answer::States(done)),
+        Request::Start(_) => Outcome::More { request: Request::Start(left), done },
+        Request::Stop { force, .. } => {
+            Outcome::More { request: Request::Stop { instances: left, force }, done }
+        }
+        Request::Reboot(_) => Outcome::More { request: Request::Reboot(left), done },
+        _ => Outcome::More { request: Request::Terminate(left), done },
+    })
 }
 
 pub(super) fn mark_settled(tx: &mut Tx<'_>, id: ReservationId) {
@@ -132,9 +180,14 @@ pub(super) fn expired(account: &Account, now: Timestamp) -> impl Iterator<Item =
     instances.chain(reservations).chain(tokens.map(|(token, _)| Name::Token(token.clone())))
 }
 
-pub(super) fn expire(tx: &mut Tx<'_>, account: Option<&Account>) {
+/// Removes what has had its time, as much as fits a commit; says whether more may be left.
+pub(super) fn expire(tx: &mut Tx<'_>, account: Option<&Account>) -> bool {
     let now = tx.now;
-    for name in account.into_iter().flat_map(|account| expired(account, now)).take(WORK_OPS_MAX) {
+    for name in account.into_iter().flat_map(|account| expired(account, now)) {
         tx.delete(name);
+        if tx.is_full() {
+            return true;
+        }
     }
+    false
 }

@@ -18,10 +18,10 @@ use crate::instance::record::{InstanceRecord, ReservationRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self, reconcile};
 use crate::model::Model;
-use crate::owner::{self, Tx, WORK_OPS_MAX, Writes};
+use crate::owner::{self, Tx, WORK_BYTES_FULL, WORK_OPS_MAX, Writes};
 use crate::record::{Name, Record};
 use crate::refusal::Refusal;
-use crate::request::{Answer, Request};
+use crate::request::{Answer, Request, StateChange};
 use base::clock::Timestamp;
 use base::generation::{Generation, Term};
 use base::ids::{AccountId, CellId, ImageId, InstanceId, RegionName, ReservationId, ZoneName};
@@ -30,7 +30,7 @@ use base::step::LaunchStep;
 use contract::{ConsoleData, ConsoleRead, FromCell, ToCell, VmReport, ZoneSummary, from_cell, to_cell};
 use execute::{Scene, execute, expire, expired, mark_settled};
 use metastore::{Commit, CommitError, Condition, Revision};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use waiters::{Waiter, Wants};
@@ -43,8 +43,10 @@ const RESEND_AFTER: Duration = Duration::from_secs(1);
 const RESEND_MAX: usize = 2_000;
 /// Requests of one account that may wait; more are refused.
 const QUEUE_MAX: usize = 10_000;
-/// How often what has had its time is looked for.
-const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+/// How often what has had its time, or has nobody to end it, is looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(10);
+/// VMs that are remembered as orphans.
+const ORPHANS_MAX: usize = 10_000;
 /// How long a console read waits for its host.
 const CONSOLE_WAIT: Duration = Duration::from_secs(5);
 
@@ -139,6 +141,8 @@ enum Work {
     Request {
         id: u64,
         request: Request,
+        /// What earlier commits of a request about many instances have changed.
+        done: Vec<StateChange>,
     },
     /// A cell's latest report of this instance (in `Region::reports`).
     Report(InstanceId),
@@ -162,6 +166,7 @@ struct Batch {
     answers: Vec<(u64, Result<Answer, Refusal>)>,
     waiters: Vec<Waiter>,
     undone: Vec<(ReservationId, String)>,
+    bytes: usize,
     steps: Vec<LaunchStep>,
     /// Reports that the batch has taken up.
     reports: Vec<(CellId, VmReport)>,
@@ -187,7 +192,9 @@ pub struct Region {
     consoles: BTreeMap<u64, Timestamp>,
     /// VMs that cells run and the region does not know: never destroyed, reported.
     orphans: BTreeMap<String, CellId>,
-    expire_at: Timestamp,
+    sweep_at: Timestamp,
+    /// The instance whose intent was sent again last: the next round goes on behind it.
+    sent_last: Option<InstanceId>,
 }
 
 impl Region {
@@ -219,7 +226,8 @@ impl Region {
             unanswered: BTreeMap::new(),
             consoles: BTreeMap::new(),
             orphans: BTreeMap::new(),
-            expire_at: Timestamp::default(),
+            sweep_at: Timestamp::default(),
+            sent_last: None,
         };
         for (_, account) in model.accounts() {
             for (id, record) in &account.instances {
@@ -230,13 +238,8 @@ impl Region {
             }
             for (id, reservation) in &account.reservations {
                 if reservation.acceptance() == Acceptance::Claiming {
-                    region.claims.insert(
-                        *id,
-                        Claims {
-                            waiting: instance::members(reservation).map(|(_, member)| member).collect(),
-                            ..Claims::default()
-                        },
-                    );
+                    let record = |member| account.instances.get(&member).map(Arc::as_ref);
+                    region.claims.insert(*id, Claims::of(reservation, record));
                 }
             }
         }
@@ -295,7 +298,10 @@ impl Region {
                 Some(from_cell::Message::Hello(_)) | None => {}
             },
             Event::ZoneUp(zone) => self.zone_connected(&zone, true),
-            Event::ZoneDown(zone) => self.zone_connected(&zone, false),
+            Event::ZoneDown(zone) => {
+                self.zone_connected(&zone, false);
+                self.fleet.forget(&zone);
+            }
             Event::Zone(zone, summary) => self.fleet.summarised(&zone, summary),
             Event::Tick => self.tick(now, &mut effects),
         }
@@ -323,11 +329,13 @@ impl Region {
             effects.push(Effect::Step(LaunchStep::RequestReceived));
         }
         let queue = &mut self.owners.entry(owner).or_default().queue;
-        if queue.len() >= QUEUE_MAX {
+        if queue.len() >= QUEUE_MAX
+            && queue.iter().filter(|work| matches!(work, Work::Request { .. })).count() >= QUEUE_MAX
+        {
             effects.push(Effect::Answer { id, result: Err(Refusal::Busy) });
             return;
         }
-        queue.push_back(Work::Request { id, request });
+        queue.push_back(Work::Request { id, request, done: Vec::new() });
         self.advance(now, owner, effects);
     }
 
@@ -352,14 +360,16 @@ impl Region {
                 break;
             }
             // An account that is being made has its own key: nothing else may share its commit.
-            if batch.writes.len() + WORK_OPS_MAX > Commit::OPS_MAX || account != owner {
+            let room =
+                queue.front().is_none_or(|next| batch.writes.len() + next.ops_max() <= Commit::OPS_MAX);
+            if !room || batch.bytes >= WORK_BYTES_FULL || account != owner {
                 break;
             }
         }
         let slot = self.owners.entry(owner).or_default();
         std::mem::swap(&mut slot.queue, &mut queue);
         if batch.writes.is_empty() {
-            self.settle_batch(now, account, batch, effects);
+            self.settle_batch(now, account, batch, &BTreeMap::new(), effects);
             self.advance(now, owner, effects);
             return;
         }
@@ -385,22 +395,29 @@ impl Region {
         let mut again = None;
         let mut outcome = None;
         match work {
-            Work::Request { id, request: Request::AccountCreate { name, client_token } } => {
+            Work::Request { id, request: Request::AccountCreate { name, client_token }, .. } => {
                 let same = |record: &&Arc<crate::account::record::AccountRecord>| {
                     !client_token.is_empty() && record.client_token == client_token
                 };
                 let existing = model.accounts().filter_map(|(_, a)| a.record.as_ref()).find(same);
                 let made = existing.and_then(|record| record.account_id.parse().ok()).unwrap_or_else(|| {
                     *account = AccountId::random(tx.random);
+                    while model.account(*account).is_some() {
+                        *account = AccountId::random(tx.random);
+                    }
                     account::account_create(&mut tx, *account, name, client_token);
                     *account
                 });
                 outcome = Some((id, Ok(Outcome::Answer(Answer::Account(made)))));
             }
-            Work::Request { id, request } => {
+            Work::Request { id, request, done } => {
                 let scene =
                     Scene { fleet: &self.fleet, model: &model, identity: &self.identity, account: *account };
-                outcome = Some((id, execute(&mut tx, &scene, request)));
+                match execute(&mut tx, &scene, request, done) {
+                    Ok(Outcome::More { request, done }) => again = Some(Work::Request { id, request, done }),
+                    _ if tx.is_too_large() => outcome = Some((id, Err(Refusal::TooLarge))),
+                    other => outcome = Some((id, other)),
+                }
             }
             Work::Report(id) => {
                 if let Some((cell, report)) = self.reports.remove(&id) {
@@ -417,10 +434,17 @@ impl Region {
                     }
                 }
             }
+            // What is being settled or undone is answered by that.
+            Work::Acknowledge(id) if self.claims.get(&id).is_some_and(|claims| claims.ending) => {}
             Work::Acknowledge(id) => launch::acknowledge(&mut tx, id),
             Work::MarkSettled(id) => mark_settled(&mut tx, id),
-            Work::Expire => expire(&mut tx, model.account(*account)),
+            Work::Expire => {
+                if expire(&mut tx, model.account(*account)) {
+                    again = Some(Work::Expire);
+                }
+            }
         }
+        let bytes = tx.bytes();
         let mut writes = tx.into_writes();
         match outcome {
             Some((id, Ok(Outcome::Answer(answer)))) => batch.answers.push((id, Ok(answer))),
@@ -434,8 +458,9 @@ impl Region {
                 writes.clear();
                 batch.answers.push((id, Err(refusal)));
             }
-            None => {}
+            Some((_, Ok(Outcome::More { .. }))) | None => {}
         }
+        batch.bytes += bytes;
         batch.writes.append(&mut writes);
         again
     }
@@ -452,15 +477,16 @@ impl Region {
         match result {
             Ok(revision) => {
                 let account = account_of(owner, &batch);
+                let before = self.stages(account, &batch);
                 {
                     let mut model = self.write();
                     owner::apply(&mut model, account, &batch.writes);
                     model.revision = revision;
                 }
-                self.settle_batch(now, account, batch, effects);
+                self.settle_batch(now, account, batch, &before, effects);
             }
             Err(error) => {
-                // The shell ends this process now: what is durable is all that the next one goes on from.
+                // The store has failed or somebody else leads. The shell ends this process now: what is durable is all that the next one goes on from.
                 let ids = batch.answers.iter().map(|(id, _)| *id).chain(batch.waiters.iter().map(|w| w.id));
                 let refusal = Refusal::StoreFailed(error.to_string());
                 effects.extend(ids.map(|id| Effect::Answer { id, result: Err(refusal.clone()) }));
@@ -469,15 +495,36 @@ impl Region {
         self.advance(now, owner, effects);
     }
 
+    /// The stage and intent of the instances that a batch changes, as they are before it.
+    fn stages(&self, account: AccountId, batch: &Batch) -> BTreeMap<InstanceId, (Stage, u64)> {
+        let model = self.read();
+        let Some(account) = model.account(account) else { return BTreeMap::new() };
+        let changed = batch.writes.keys().filter_map(|name| match name {
+            Name::Instance(id) => Some(*id),
+            _ => None,
+        });
+        changed
+            .filter_map(|id| {
+                let record = account.instances.get(&id)?;
+                Some((id, (record.stage(), record.intent)))
+            })
+            .collect()
+    }
+
     /// What follows from a durable batch: answers, intents, acknowledgements.
-    fn settle_batch(&mut self, now: Timestamp, account: AccountId, batch: Batch, effects: &mut Vec<Effect>) {
+    fn settle_batch(
+        &mut self,
+        now: Timestamp,
+        account: AccountId,
+        batch: Batch,
+        before: &BTreeMap<InstanceId, (Stage, u64)>,
+        effects: &mut Vec<Effect>,
+    ) {
         effects.extend(batch.steps.into_iter().map(Effect::Step));
         for (name, record) in &batch.writes {
             match (name, record) {
                 (Name::Instance(id), Some(Record::Instance(record))) => {
-                    let taken_up =
-                        batch.reports.iter().find(|(_, report)| report.instance_id == record.instance_id);
-                    self.instance_changed(now, *id, record, taken_up.map(|(_, report)| report), effects);
+                    self.instance_changed(now, *id, record, before.get(id).copied(), effects);
                 }
                 (Name::Instance(id), None) => {
                     self.unanswered.remove(id);
@@ -500,30 +547,29 @@ impl Region {
         self.waiters_answer(now, &batch.undone, effects);
     }
 
+    /// `before`: its stage and intent before the commit.
     fn instance_changed(
         &mut self,
         now: Timestamp,
         id: InstanceId,
         record: &InstanceRecord,
-        taken_up: Option<&VmReport>,
+        before: Option<(Stage, u64)>,
         effects: &mut Vec<Effect>,
     ) {
-        if record.stage() == Stage::Starting {
-            effects.push(Effect::Step(LaunchStep::AttemptConfirmed));
-        }
-        if record.stage() == Stage::Running {
-            effects.push(Effect::Step(LaunchStep::RunningCommitted));
-        }
-        if record.stage() == Stage::Terminated {
-            self.unanswered.remove(&id);
-        } else {
-            let generation = instance::generation(self.incarnation, record);
-            let answered =
-                taken_up.is_some_and(|report| reconcile::answers(self.incarnation, record, report));
-            if !answered {
-                self.unanswered.insert(id, (generation, now));
-                self.intent_send(id, record, effects);
+        let stage = record.stage();
+        if before.is_none_or(|(before, _)| before != stage) {
+            match stage {
+                Stage::Starting => effects.push(Effect::Step(LaunchStep::AttemptConfirmed)),
+                Stage::Running => effects.push(Effect::Step(LaunchStep::RunningCommitted)),
+                _ => {}
             }
+        }
+        if stage == Stage::Terminated {
+            self.unanswered.remove(&id);
+        } else if before.is_none_or(|(_, intent)| intent != record.intent) {
+            let generation = instance::generation(self.incarnation, record);
+            self.unanswered.insert(id, (generation, now));
+            self.intent_send(id, record, effects);
         }
     }
 
@@ -537,17 +583,16 @@ impl Region {
     ) {
         match record.acceptance() {
             Acceptance::Claiming => {
-                let waiting: BTreeSet<InstanceId> =
-                    instance::members(record).map(|(_, member)| member).collect();
-                for member in &waiting {
+                self.claims.insert(id, Claims::of(record, |_| None));
+                for (_, member) in instance::members(record) {
                     let generation = Generation::new(self.incarnation, 1);
-                    self.unanswered.insert(*member, (generation, now));
-                    if let Some(record) = self.instance_of(account, *member) {
-                        self.intent_send(*member, &record, effects);
+                    self.unanswered.insert(member, (generation, now));
+                    if let Some(record) = self.instance_of(account, member)
+                        && self.intent_send(member, &record, effects)
+                    {
                         effects.push(Effect::Step(LaunchStep::ClaimSent));
                     }
                 }
-                self.claims.insert(id, Claims { waiting, ..Claims::default() });
             }
             Acceptance::Acknowledged => {
                 // From here each member is on its own; what has been answered already is taken up again.
@@ -574,7 +619,7 @@ impl Region {
                 self.release(cell, report, effects);
             }
         }
-        for member in claims.refused.keys().chain(&claims.waiting) {
+        for member in claims.refused.keys().chain(claims.waiting.keys()) {
             if self.read().instance(*member).is_none() {
                 self.unanswered.remove(member);
             }
@@ -617,20 +662,37 @@ impl Region {
             self.enqueue(now, account, Work::Acknowledge(id), effects);
         }
         self.waiters_answer(now, &[], effects);
-        if now >= self.expire_at {
-            self.expire_at = now + EXPIRE_EVERY;
+        if now >= self.sweep_at {
+            self.sweep_at = now + SWEEP_EVERY;
             self.sweep(now, effects);
         }
     }
 
-    /// Looks for what has had its time, and for launches that are settled in fact but not in record.
+    /// Looks for what has had its time, for launches that are settled in fact but not in record, and for launches
+    /// that nobody waits for (this process is not the one that accepted them): those are acknowledged or settled,
+    /// so that customers can see them.
     fn sweep(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         let mut work = Vec::new();
         for (id, account) in self.read().accounts() {
             for (reservation, record) in &account.reservations {
-                let stored = |(_, member)| account.instance_is_stored(member);
-                if record.acceptance() == Acceptance::Acknowledged && instance::members(record).all(stored) {
-                    work.push((id, Work::MarkSettled(*reservation)));
+                match record.acceptance() {
+                    Acceptance::Claiming => {
+                        let claims = self.claims.get(reservation);
+                        let waiting = claims.is_some_and(|claims| !claims.waiting.is_empty());
+                        let age = now.since(Timestamp::from_unix_ms(record.accepted_unix_ms));
+                        match (waiting, age > CLAIM_WAIT * 2) {
+                            (false, _) => work.push((id, Work::Settle(*reservation))),
+                            (true, true) => work.push((id, Work::Acknowledge(*reservation))),
+                            (true, false) => {}
+                        }
+                    }
+                    Acceptance::Acknowledged => {
+                        let stored = |(_, member)| account.instance_is_stored(member);
+                        if instance::members(record).all(stored) {
+                            work.push((id, Work::MarkSettled(*reservation)));
+                        }
+                    }
+                    Acceptance::Settled => {}
                 }
             }
             if expired(account, now).next().is_some() {
@@ -639,6 +701,17 @@ impl Region {
         }
         for (account, work) in work {
             self.enqueue(now, account, work, effects);
+        }
+    }
+}
+
+impl Work {
+    /// Operations that it may need in one commit.
+    fn ops_max(&self) -> usize {
+        match self {
+            Work::Report(_) | Work::Acknowledge(_) | Work::MarkSettled(_) => 1,
+            Work::Request { request: Request::Launch(_), .. } => 2,
+            Work::Request { .. } | Work::Settle(_) | Work::Expire => WORK_OPS_MAX,
         }
     }
 }
@@ -654,4 +727,9 @@ fn account_of(owner: AccountId, batch: &Batch) -> AccountId {
 enum Outcome {
     Answer(Answer),
     Waits(Wants),
+    /// A request about many instances goes on in the next commit.
+    More {
+        request: Request,
+        done: Vec<StateChange>,
+    },
 }

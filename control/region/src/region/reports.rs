@@ -1,6 +1,6 @@
 //! Between the region and its cells: reports that come in, intents that go out.
 
-use super::{Effect, RESEND_AFTER, RESEND_MAX, Region, Work};
+use super::{Effect, ORPHANS_MAX, RESEND_AFTER, RESEND_MAX, Region, Work};
 use crate::instance::record::InstanceRecord;
 use crate::instance::state::Stage;
 use crate::instance::{self, reconcile};
@@ -9,6 +9,7 @@ use base::generation::Generation;
 use base::ids::{CellId, InstanceId, ReservationId};
 use base::step::LaunchStep;
 use contract::{Phase, Target, ToCell, VmIntent, VmReport, VmReportAck, VmSpec, to_cell};
+use std::ops::Bound;
 
 impl Region {
     /// Takes a cell's report: a claim of an undecided launch is noted, anything that changes a record becomes
@@ -29,13 +30,17 @@ impl Region {
             return self.report_unknown(cell, report, effects);
         };
         let generation = contract::convert::generation(report.generation);
-        if record.cell_id != cell.as_str() || report.attempt != record.attempt {
-            // A place that another attempt has made superfluous; nothing runs there.
-            match report.phase() {
-                Phase::Claimed => self.release(&cell, &report, effects),
-                _ => self.ack(cell, &report, effects),
+        let here = record.cell_id == cell.as_str();
+        if report.phase() == Phase::Claimed && (!here || record.stage() == Stage::Terminated) {
+            // A place that another cell, or the end of the instance, has made superfluous.
+            return self.release(&cell, &report, effects);
+        }
+        if !here || report.attempt != record.attempt {
+            // In the instance's own cell, what is wanted now decides about a claim of another attempt.
+            if report.phase() == Phase::Claimed {
+                self.intent_send(id, &record, effects);
             }
-            return;
+            return self.ack(cell, &report, effects);
         }
         if self.unanswered.get(&id).is_some_and(|(wanted, _)| generation >= *wanted) {
             self.unanswered.remove(&id);
@@ -55,7 +60,9 @@ impl Region {
             && let Some(reservation) = reservation
             && let Some(claims) = self.claims.get_mut(&reservation)
         {
-            if claims.waiting.remove(&id) {
+            // The answer to an earlier attempt, repeated, says nothing of the present one.
+            if claims.waiting.get(&id) == Some(&report.attempt) {
+                claims.waiting.remove(&id);
                 match report.phase() {
                     Phase::Claimed => claims.claimed.insert(id, (cell, report)),
                     _ => claims.refused.insert(id, (cell, report)),
@@ -81,9 +88,18 @@ impl Region {
                 self.ack(cell, &report, effects);
             }
             _ => {
-                self.orphans.insert(report.instance_id.clone(), cell.clone());
+                self.orphan(&cell, &report);
                 self.ack(cell, &report, effects);
             }
+        }
+    }
+
+    fn orphan(&mut self, cell: &CellId, report: &VmReport) {
+        if self.orphans.len() < ORPHANS_MAX
+            && self.orphans.insert(report.instance_id.clone(), cell.clone()).is_none()
+        {
+            let (instance, host) = (&report.instance_id, &report.host_id);
+            tracing::warn!(instance, host, %cell, "a VM that the region does not know runs; it is left alone");
         }
     }
 
@@ -97,20 +113,21 @@ impl Region {
         effects.push(Effect::ToCell(cell, self.message(to_cell::Message::Ack(ack))));
     }
 
-    /// Gives back a claim that nothing has confirmed.
+    /// Gives back a claim that nothing has confirmed. The cell does so only where no host has ever heard of the VM:
+    /// whatever has a disk is not to be lost because the region does not know it.
     pub(super) fn release(&self, cell: &CellId, report: &VmReport, effects: &mut Vec<Effect>) {
         let claimed = contract::convert::generation(report.generation);
         let intent = VmIntent {
             generation: Some(Generation::new(claimed.incarnation, claimed.revision + 1).into()),
             attempt: report.attempt,
-            target: Target::Destroyed.into(),
+            target: Target::Released.into(),
             spec: Some(VmSpec {
                 instance_id: report.instance_id.clone(),
                 account_id: report.account_id.clone(),
                 ..VmSpec::default()
             }),
             host_id: String::new(),
-            force: true,
+            force: false,
         };
         effects.push(Effect::ToCell(cell.clone(), self.message(to_cell::Message::Intent(intent))));
     }
@@ -119,15 +136,27 @@ impl Region {
         ToCell { term: self.term.0, message: Some(message) }
     }
 
-    pub(super) fn intent_send(&self, id: InstanceId, record: &InstanceRecord, effects: &mut Vec<Effect>) {
-        let Ok(cell) = record.cell_id.parse::<CellId>() else { return };
+    /// Tells the instance's cell what is wanted; says whether it could.
+    pub(super) fn intent_send(
+        &self,
+        id: InstanceId,
+        record: &InstanceRecord,
+        effects: &mut Vec<Effect>,
+    ) -> bool {
+        let Ok(cell) = record.cell_id.parse::<CellId>() else { return false };
         if !self.fleet.cells.get(&cell).is_some_and(|cell| cell.connected) {
-            return;
+            return false;
         }
-        let Some(account) = self.read().account_of_instance(id) else { return };
-        if let Some(intent) = instance::intent(&account.to_string(), self.incarnation, record) {
-            effects.push(Effect::ToCell(cell, self.message(to_cell::Message::Intent(intent))));
-        }
+        let intent = {
+            let model = self.read();
+            model.account_of_instance(id).and_then(|account| {
+                let user_data = model.account(account)?.user_data(record);
+                instance::intent(&account.to_string(), self.incarnation, record, user_data)
+            })
+        };
+        let Some(intent) = intent else { return false };
+        effects.push(Effect::ToCell(cell, self.message(to_cell::Message::Intent(intent))));
+        true
     }
 
     /// Sends intents that nobody has answered: all of a cell that has just come up, else those that are due.
@@ -135,7 +164,12 @@ impl Region {
         let mut due = Vec::new();
         {
             let model = self.read();
-            for (id, (_, sent)) in &self.unanswered {
+            // Behind the last one first, then from the beginning: none starves.
+            let last = self.sent_last.filter(|_| only.is_none());
+            let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+            let first = self.unanswered.range((behind, Bound::Unbounded));
+            let then = self.unanswered.iter().take_while(|(id, _)| last.is_some_and(|last| **id <= last));
+            for (id, (_, sent)) in first.chain(then) {
                 if only.is_none() && now.since(*sent) < RESEND_AFTER {
                     continue;
                 }
@@ -152,6 +186,11 @@ impl Region {
                     break;
                 }
             }
+        }
+        if only.is_none()
+            && let Some((id, _)) = due.last()
+        {
+            self.sent_last = Some(*id);
         }
         for (id, record) in due {
             let generation = instance::generation(self.incarnation, &record);

@@ -58,7 +58,8 @@ impl Region {
             Wants::Launched(id) => {
                 let Some(reservation) = account.reservations.get(id) else {
                     let why = undone.iter().find(|(other, _)| other == id).map(|(_, why)| why.clone());
-                    return Some(Err(Refusal::InsufficientCapacity(why.unwrap_or_default())));
+                    let gone = "The launch could not be placed, and was taken back".to_owned();
+                    return Some(Err(Refusal::InsufficientCapacity(why.unwrap_or(gone))));
                 };
                 if reservation.acceptance() == Acceptance::Claiming {
                     return None;

@@ -23,7 +23,7 @@ pub(super) fn read(document: HostDocument) -> Result<Assignments, String> {
                 return Err(format!("{id} has no processors or no memory"));
             }
             Target::Running | Target::Stopped | Target::Destroyed => {}
-            other @ (Target::Unspecified | Target::Claimed) => {
+            other @ (Target::Unspecified | Target::Claimed | Target::Released) => {
                 return Err(format!("{id} has the target {}", other.as_str_name()));
             }
         }

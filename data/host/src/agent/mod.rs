@@ -691,7 +691,7 @@ fn want(held: Option<&VmRecord>, power_off: PowerOffStage) -> Want {
             Want::Run { reboot, prepare: reboot || held.stopped.is_some() }
         }
         // No document with such a target is taken.
-        Target::Unspecified | Target::Claimed => Want::Leave,
+        Target::Unspecified | Target::Claimed | Target::Released => Want::Leave,
     }
 }
 

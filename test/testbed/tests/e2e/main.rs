@@ -2,4 +2,11 @@
 //!
 //! A cloud costs a second and a guest some more, so each test is a story of many assertions on one cloud.
 
+mod bad_input;
+mod client;
+mod command_line;
+mod crash;
 mod first_light;
+mod oracle;
+mod resilience;
+mod unprivileged;

@@ -1,0 +1,224 @@
+"""botocore's models as the oracle: every operation is called once through boto3, and every answer is held against the
+model. Called by the test `oracle`, which knows from the code which operations there are.
+
+Of each answer: every element is a member that the model has (AWS's client would drop another silently), every
+member that we promise is there and not empty, and what the model requires is there.
+"""
+
+import base64
+import json
+import time
+import xml.etree.ElementTree
+
+import jmespath
+
+
+def run(client):
+    ec2, sts, quotas = client("ec2"), client("sts"), client("service-quotas")
+    watch = Watch()
+    for each in (ec2, sts, quotas):
+        watch.follow(each)
+    called = {}
+
+    def call(service, operation, promises, **parameters):
+        """Calls it and requires what is promised (JMESPath)."""
+        method = next(name for name, of in service.meta.method_to_api_mapping.items() if of == operation)
+        answer = getattr(service, method)(**parameters)
+        for promise in promises.split():
+            found = jmespath.search(promise, answer)
+            empty = found is None or found == "" or found == [] or (isinstance(found, list) and None in found)
+            assert not empty, f"{operation} promises {promise} and answers {answer}"
+        called.setdefault(service.meta.service_model.service_id.hyphenize(), set()).add(operation)
+        return answer
+
+    accounts_and_zones(call, ec2, sts, quotas)
+    images_and_types(call, ec2)
+    network(call, ec2)
+    key_pairs(call, ec2)
+    instances(call, ec2)
+    return {
+        "called": {service: sorted(operations) for service, operations in called.items()},
+        "invented": sorted(watch.invented),
+        "members": {name: [len(seen), count] for name, (seen, count) in sorted(watch.members.items())},
+    }
+
+
+def accounts_and_zones(call, ec2, sts, quotas):
+    call(sts, "GetCallerIdentity", "UserId Account Arn")
+    call(ec2, "DescribeAccountAttributes", "AccountAttributes[].AttributeName "
+         "AccountAttributes[].AttributeValues[].AttributeValue")
+    call(ec2, "DescribeRegions", "Regions[].RegionName Regions[].Endpoint Regions[].OptInStatus")
+    call(ec2, "DescribeAvailabilityZones", "AvailabilityZones[].ZoneName AvailabilityZones[].ZoneId "
+         "AvailabilityZones[].State AvailabilityZones[].RegionName AvailabilityZones[].ZoneType")
+    call(quotas, "ListServiceQuotas", "Quotas[].QuotaCode Quotas[].Value Quotas[].QuotaName", ServiceCode="ec2")
+    call(quotas, "GetServiceQuota", "Quota.QuotaArn Quota.Value Quota.ServiceName", ServiceCode="ec2",
+         QuotaCode="L-1216C47A")
+
+
+def images_and_types(call, ec2):
+    call(ec2, "DescribeImages", "Images[].ImageId Images[].Name Images[].State Images[].Architecture "
+         "Images[].CreationDate Images[].RootDeviceName Images[].OwnerId Images[].ImageType")
+    call(ec2, "DescribeInstanceTypes", "InstanceTypes[].InstanceType InstanceTypes[].VCpuInfo.DefaultVCpus "
+         "InstanceTypes[].MemoryInfo.SizeInMiB InstanceTypes[].ProcessorInfo.SupportedArchitectures")
+    call(ec2, "DescribeInstanceTypeOfferings", "InstanceTypeOfferings[].InstanceType "
+         "InstanceTypeOfferings[].LocationType InstanceTypeOfferings[].Location")
+
+
+def network(call, ec2):
+    vpcs = call(ec2, "DescribeVpcs", "Vpcs[].VpcId Vpcs[].CidrBlock Vpcs[].State Vpcs[].OwnerId")
+    assert [vpc["IsDefault"] for vpc in vpcs["Vpcs"]] == [True]
+    vpc = vpcs["Vpcs"][0]["VpcId"]
+    answer = call(ec2, "DescribeVpcAttribute", "VpcId", VpcId=vpc, Attribute="enableDnsSupport")
+    assert "Value" in answer["EnableDnsSupport"]
+    call(ec2, "DescribeSubnets", "Subnets[].SubnetId Subnets[].VpcId Subnets[].CidrBlock Subnets[].State "
+         "Subnets[].AvailabilityZone")
+    call(ec2, "DescribeSecurityGroups", "SecurityGroups[].GroupId SecurityGroups[].GroupName SecurityGroups[].VpcId "
+         "SecurityGroups[].Description")
+
+
+def key_pairs(call, ec2):
+    made = call(ec2, "CreateKeyPair", "KeyName KeyPairId KeyFingerprint KeyMaterial", KeyName="made")
+    assert made["KeyMaterial"].startswith("-----BEGIN RSA PRIVATE KEY-----"), made["KeyMaterial"][:40]
+    ed25519 = call(ec2, "CreateKeyPair", "KeyMaterial", KeyName="ed", KeyType="ed25519")
+    assert "PRIVATE KEY" in ed25519["KeyMaterial"]
+    public = call(ec2, "DescribeKeyPairs", "KeyPairs[].KeyPairId KeyPairs[].KeyType KeyPairs[].KeyFingerprint "
+                  "KeyPairs[].CreateTime KeyPairs[].PublicKey", IncludePublicKey=True)["KeyPairs"]
+    key = next(pair["PublicKey"] for pair in public if pair["KeyName"] == "ed")
+    imported = call(ec2, "ImportKeyPair", "KeyName KeyPairId KeyFingerprint", KeyName="brought",
+                    PublicKeyMaterial=key.encode())
+    assert imported["KeyFingerprint"] == ed25519["KeyFingerprint"], "one key has one fingerprint"
+    call(ec2, "DeleteKeyPair", "KeyPairId", KeyName="brought")
+    assert {pair["KeyName"] for pair in ec2.describe_key_pairs()["KeyPairs"]} == {"made", "ed"}
+
+
+def instances(call, ec2):
+    promised = ("InstanceId ImageId State.Name InstanceType LaunchTime Placement.AvailabilityZone Architecture "
+                "RootDeviceType RootDeviceName VirtualizationType Hypervisor Monitoring.State ClientToken Tags KeyName "
+                "CpuOptions.CoreCount").split()
+    run = call(ec2, "RunInstances", "ReservationId OwnerId " + " ".join(f"Instances[].{p}" for p in promised),
+               ImageId="nephos-linux", InstanceType="t3.micro", MinCount=2, MaxCount=2, KeyName="made",
+               UserData="#!/bin/sh\ntrue\n", ClientToken="oracle",
+               TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "oracle"}]}])
+    ids = [instance["InstanceId"] for instance in run["Instances"]]
+    brisk = {"Delay": 1, "MaxAttempts": 120}
+    ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig=brisk)
+    call(ec2, "DescribeInstances", " ".join(f"Reservations[].Instances[].{p}" for p in promised), InstanceIds=ids)
+    call(ec2, "DescribeInstanceStatus", "InstanceStatuses[].InstanceId InstanceStatuses[].AvailabilityZone "
+         "InstanceStatuses[].InstanceState.Name InstanceStatuses[].InstanceStatus.Status "
+         "InstanceStatuses[].SystemStatus.Status", InstanceIds=ids)
+    ec2.get_waiter("instance_status_ok").wait(InstanceIds=ids, WaiterConfig=brisk)
+    console(call, ec2, ids[0])
+    attributes(call, ec2, ids[0])
+    call(ec2, "CreateTags", "ResponseMetadata", Resources=ids, Tags=[{"Key": "stage", "Value": "test"}])
+    tags = call(ec2, "DescribeTags", "Tags[].Key Tags[].Value Tags[].ResourceId Tags[].ResourceType",
+                Filters=[{"Name": "key", "Values": ["stage"]}])
+    assert sorted(tag["ResourceId"] for tag in tags["Tags"]) == sorted(ids)
+    call(ec2, "DeleteTags", "ResponseMetadata", Resources=ids, Tags=[{"Key": "stage"}])
+    assert not ec2.describe_tags(Filters=[{"Name": "key", "Values": ["stage"]}])["Tags"]
+    changes = "[].InstanceId {0}[].CurrentState.Name {0}[].PreviousState.Code"
+    call(ec2, "RebootInstances", "ResponseMetadata", InstanceIds=ids)
+    call(ec2, "StopInstances", "StoppingInstances" + changes.format("StoppingInstances"), InstanceIds=ids)
+    ec2.get_waiter("instance_stopped").wait(InstanceIds=ids, WaiterConfig=brisk)
+    call(ec2, "StartInstances", "StartingInstances" + changes.format("StartingInstances"), InstanceIds=ids)
+    ec2.get_waiter("instance_running").wait(InstanceIds=ids, WaiterConfig=brisk)
+    call(ec2, "TerminateInstances", "TerminatingInstances" + changes.format("TerminatingInstances"), InstanceIds=ids)
+    ec2.get_waiter("instance_terminated").wait(InstanceIds=ids, WaiterConfig=brisk)
+
+
+def console(call, ec2, instance):
+    until = time.time() + 60
+    while not ec2.get_console_output(InstanceId=instance).get("Output"):
+        assert time.time() < until, "the console stays empty"
+        time.sleep(0.05)
+    call(ec2, "GetConsoleOutput", "InstanceId Output Timestamp", InstanceId=instance, Latest=True)
+
+
+def attributes(call, ec2, instance):
+    def has(attribute, member):
+        answer = call(ec2, "DescribeInstanceAttribute", "InstanceId", InstanceId=instance, Attribute=attribute)
+        return answer[member].get("Value")
+
+    assert has("instanceType", "InstanceType") == "t3.micro"
+    assert base64.b64decode(has("userData", "UserData")).startswith(b"#!/bin/sh")
+    assert has("instanceInitiatedShutdownBehavior", "InstanceInitiatedShutdownBehavior") == "stop"
+    assert has("disableApiTermination", "DisableApiTermination") is False
+    call(ec2, "ModifyInstanceAttribute", "ResponseMetadata", InstanceId=instance,
+         DisableApiTermination={"Value": True})
+    assert has("disableApiTermination", "DisableApiTermination") is True
+    try:
+        ec2.terminate_instances(InstanceIds=[instance])
+        raise AssertionError("a protected instance was terminated")
+    except ec2.exceptions.ClientError as error:
+        assert error.response["Error"]["Code"] == "OperationNotPermitted", error
+    ec2.modify_instance_attribute(InstanceId=instance, DisableApiTermination={"Value": False})
+
+
+class Watch:
+    """Holds every answer's own bytes against the model."""
+
+    def __init__(self):
+        self.invented = set()
+        # Of each operation's answer: the paths seen, and how many members its model has at the top.
+        self.members = {}
+
+    def follow(self, client):
+        client.meta.events.register("before-parse", self.answered)
+
+    def answered(self, operation_model, response_dict, **_):
+        if response_dict["status_code"] != 200:
+            return
+        name, shape, body = operation_model.name, operation_model.output_shape, response_dict["body"]
+        seen, _ = self.members.setdefault(name, (set(), len(shape.members) if shape else 0))
+        if not body:
+            return
+        if operation_model.service_model.protocol in ("json", "smithy-rpc-v2-cbor"):
+            return self.json(name, shape, json.loads(body), name, seen)
+        root = xml.etree.ElementTree.fromstring(body)
+        wrapper = shape.serialization.get("resultWrapper") if shape else None
+        if wrapper:
+            assert [plain(child.tag) for child in root] == [wrapper, "ResponseMetadata"], body
+            root = root[0]
+        self.structure(name, shape, root, name, seen)
+
+    def structure(self, operation, shape, element, path, seen):
+        names = {member.serialization.get("name", key): member for key, member in shape.members.items()} if shape else {}
+        for child in element:
+            tag = plain(child.tag)
+            here = f"{path}.{tag}"
+            if tag in names:
+                seen.add(here)
+                self.value(operation, names[tag], child, here, seen)
+            elif tag in ("requestId", "return") and path == operation:
+                continue
+            else:
+                self.invented.add(here)
+
+    def value(self, operation, shape, element, path, seen):
+        if shape.type_name == "structure":
+            self.structure(operation, shape, element, path, seen)
+        elif shape.type_name == "list":
+            item = shape.member.serialization.get("name", "member")
+            for child in element:
+                if plain(child.tag) != item:
+                    self.invented.add(f"{path}.{plain(child.tag)}")
+                self.value(operation, shape.member, child, f"{path}[]", seen)
+        elif len(element):
+            self.invented.add(f"{path} has children")
+
+    def json(self, operation, shape, value, path, seen):
+        if shape.type_name == "structure":
+            for key, inner in value.items():
+                here = f"{path}.{key}"
+                if key not in shape.members:
+                    self.invented.add(here)
+                    continue
+                seen.add(here)
+                self.json(operation, shape.members[key], inner, here, seen)
+        elif shape.type_name == "list":
+            for inner in value:
+                self.json(operation, shape.member, inner, f"{path}[]", seen)
+
+
+def plain(tag):
+    """A tag without its namespace."""
+    return tag.rsplit("}", 1)[-1]
