@@ -8,10 +8,13 @@
 use crate::image::Image;
 use crate::isolation::UidRange;
 use crate::qemu::command::Accelerator;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -19,6 +22,8 @@ use tokio::time::timeout;
 /// The first words of every Linux kernel's log.
 const MARK: &[u8] = b"Linux version";
 const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long other hosts' proofs are waited for.
+const ALONE_WAIT: Duration = Duration::from_secs(30);
 const OUTPUT_BYTES_MAX: usize = 64 * 1024;
 
 /// What the operator wants.
@@ -82,11 +87,18 @@ pub async fn choose(
     if let Some(kept) = kept.filter(|kept| kept.boot_id == boot_id && kept.kernel == kernel) {
         return kept.answer;
     }
-    let answer = match prove(&image, uids).await {
+    let alone = alone().await;
+    let mut proof = prove(&image, uids).await;
+    if matches!(proof, Proof::Silent) {
+        // A busy machine can keep a kernel silent for a while; one that is silent twice means it.
+        proof = prove(&image, uids).await;
+    }
+    drop(alone);
+    let answer = match proof {
         Proof::Spoke => answer(Accelerator::Kvm, format!("proved: {kernel} spoke under it")),
         Proof::Silent => {
             let seconds = PROOF_TIMEOUT.as_secs();
-            answer(Accelerator::Tcg, format!("KVM is not proved: no kernel spoke within {seconds} s"))
+            answer(Accelerator::Tcg, format!("KVM is not proved: no kernel spoke within {seconds} s, twice"))
         }
         // Permissions and packages can be put right without a reboot: asked again at the next start.
         Proof::Untried(why) => return answer(Accelerator::Tcg, format!("KVM is not proved: {why}")),
@@ -97,6 +109,27 @@ pub async fn choose(
         tracing::warn!(path = %path.display(), %error, "cannot keep what was found out about KVM");
     }
     answer
+}
+
+/// One proof at a time on the whole machine: each of many hosts' would slow the others' into silence. Without the
+/// lock (another user's, for example) it is proved all the same.
+async fn alone() -> Option<File> {
+    let name = format!("nephos-accelerator-{}.lock", rustix::process::geteuid().as_raw());
+    let path = std::env::temp_dir().join(name);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    // In a directory where everybody may write, a link is not followed.
+    options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+    let file = options.open(&path).ok()?;
+    let began = Instant::now();
+    while began.elapsed() < ALONE_WAIT {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(file),
+            Err(rustix::io::Errno::WOULDBLOCK) => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
 enum Proof {

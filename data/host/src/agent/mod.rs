@@ -275,7 +275,7 @@ impl HostAgent {
                 stray
             });
             if vm.held.as_ref().is_some_and(|held| held.destroyed) {
-                vm.state = VmState::Destroying { again_at: Some(now) };
+                vm.state = VmState::Destroying { again_at: now };
                 continue;
             }
             vm.state = VmState::Running;

@@ -29,6 +29,9 @@ use std::time::Duration;
 /// How long until the power button is pressed again: a guest that was still booting did not hear it.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 const DESTROY_AGAIN: Duration = Duration::from_secs(5);
+/// How long a driver may be silent about an end or a destruction until it is told again: longer than it ever takes,
+/// so that the first answer does not meet the second question.
+const END_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where a VM is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +52,11 @@ pub(super) enum VmState {
     /// The guest has switched itself off; the process waits to be ended.
     Halted { purpose: Purpose },
     /// The process is being ended.
-    Cutting { purpose: Purpose, halted: bool },
+    Cutting { purpose: Purpose, halted: bool, again_at: Timestamp },
     /// It died; it is started again then.
     Resting { until: Timestamp },
     /// Process and files are being removed.
-    Destroying { again_at: Option<Timestamp> },
+    Destroying { again_at: Timestamp },
     /// Nothing of it is left.
     Destroyed,
 }
@@ -176,7 +179,7 @@ impl VmState {
             },
             VmmEvent::DestroyFailed { .. } => match self {
                 VmState::Destroying { .. } => {
-                    (VmState::Destroying { again_at: Some(now + DESTROY_AGAIN) }, Heard::Quiet)
+                    (VmState::Destroying { again_at: now + DESTROY_AGAIN }, Heard::Quiet)
                 }
                 other => (other, Heard::Quiet),
             },
@@ -210,8 +213,8 @@ impl VmState {
                 (down(purpose), purpose.cut(message))
             }
             VmState::Halted { purpose } => (down(purpose), purpose.halted()),
-            VmState::Cutting { purpose, halted: true } => (down(purpose), purpose.halted()),
-            VmState::Cutting { purpose, halted: false } => (down(purpose), purpose.cut(String::new())),
+            VmState::Cutting { purpose, halted: true, .. } => (down(purpose), purpose.halted()),
+            VmState::Cutting { purpose, halted: false, .. } => (down(purpose), purpose.cut(String::new())),
             other @ (VmState::Unsurveyed
             | VmState::Down { .. }
             | VmState::Resting { .. }
@@ -231,19 +234,19 @@ impl VmState {
     ) -> (VmState, Option<Action>) {
         match self {
             VmState::Unsurveyed => (VmState::Unsurveyed, None),
-            VmState::Down { rebooting } => Self::pursue_down(rebooting, want, pending),
+            VmState::Down { rebooting } => Self::pursue_down(rebooting, want, pending, now),
             VmState::Starting { rebooting } => match want {
-                Want::Destroy { .. } => destroying(),
-                Want::Rest => cutting(Purpose::HostDown),
-                Want::Stop { generation, force: true, .. } => cutting(Purpose::Stop(generation)),
+                Want::Destroy { .. } => destroying(now),
+                Want::Rest => cutting(Purpose::HostDown, false, now),
+                Want::Stop { generation, force: true, .. } => cutting(Purpose::Stop(generation), false, now),
                 Want::Stop { force: false, .. } | Want::Run { .. } | Want::Leave => {
                     (VmState::Starting { rebooting }, None)
                 }
             },
             VmState::Running => match want {
                 Want::Leave | Want::Run { reboot: false, .. } => (VmState::Running, None),
-                Want::Destroy { force: true } => destroying(),
-                Want::Stop { generation, force: true, .. } => cutting(Purpose::Stop(generation)),
+                Want::Destroy { force: true } => destroying(now),
+                Want::Stop { generation, force: true, .. } => cutting(Purpose::Stop(generation), false, now),
                 Want::Destroy { force: false }
                 | Want::Rest
                 | Want::Run { reboot: true, .. }
@@ -261,8 +264,8 @@ impl VmState {
                 let purpose = want.purpose().unwrap_or(purpose);
                 let out_of_time = now >= deadline || want.forced();
                 match purpose {
-                    Purpose::Destroy if out_of_time => destroying(),
-                    _ if out_of_time => cutting(purpose),
+                    Purpose::Destroy if out_of_time => destroying(now),
+                    _ if out_of_time => cutting(purpose, false, now),
                     _ if now >= again_at => {
                         let asked = VmState::Asked { purpose, deadline, again_at: now + ASK_AGAIN };
                         (asked, Some(Action::ShutDown))
@@ -270,37 +273,36 @@ impl VmState {
                     _ => (VmState::Asked { purpose, deadline, again_at }, None),
                 }
             }
-            VmState::Halted { purpose } => Self::pursue_halted(purpose, want, pending),
-            VmState::Cutting { purpose, halted } => match want {
-                Want::Destroy { .. } => destroying(),
+            VmState::Halted { purpose } => Self::pursue_halted(purpose, want, pending, now),
+            VmState::Cutting { purpose, halted, again_at } => match want {
+                Want::Destroy { .. } => destroying(now),
+                _ if now >= again_at => cutting(purpose, halted, now),
                 Want::Leave | Want::Run { .. } | Want::Rest | Want::Stop { .. } => {
-                    (VmState::Cutting { purpose, halted }, None)
+                    (VmState::Cutting { purpose, halted, again_at }, None)
                 }
             },
             VmState::Resting { until } => match want {
                 Want::Run { .. } if now < until => (VmState::Resting { until }, None),
                 Want::Leave => (VmState::Resting { until }, None),
                 Want::Run { .. } | Want::Rest | Want::Stop { .. } | Want::Destroy { .. } => {
-                    Self::pursue_down(false, want, pending)
+                    Self::pursue_down(false, want, pending, now)
                 }
             },
-            VmState::Destroying { again_at } => match again_at {
-                Some(again_at) if now >= again_at => destroying(),
-                Some(_) | None => (VmState::Destroying { again_at }, None),
-            },
+            VmState::Destroying { again_at } if now >= again_at => destroying(now),
+            VmState::Destroying { again_at } => (VmState::Destroying { again_at }, None),
             VmState::Destroyed => match want {
                 Want::Destroy { .. } if pending => (VmState::Destroyed, None),
                 Want::Destroy { .. } => (VmState::Destroyed, Some(Action::RecordDestroyed)),
-                Want::Run { .. } | Want::Stop { .. } => Self::pursue_down(false, want, pending),
+                Want::Run { .. } | Want::Stop { .. } => Self::pursue_down(false, want, pending, now),
                 Want::Leave | Want::Rest => (VmState::Destroyed, None),
             },
         }
     }
 
-    fn pursue_down(rebooting: bool, want: Want, pending: bool) -> (VmState, Option<Action>) {
+    fn pursue_down(rebooting: bool, want: Want, pending: bool, now: Timestamp) -> (VmState, Option<Action>) {
         let down = VmState::Down { rebooting };
         match want {
-            Want::Destroy { .. } => destroying(),
+            Want::Destroy { .. } => destroying(now),
             Want::Leave | Want::Rest => (down, None),
             Want::Run { .. } | Want::Stop { .. } if pending => (down, None),
             Want::Run { prepare: true, .. } => (down, Some(Action::RecordStart)),
@@ -315,25 +317,28 @@ impl VmState {
     }
 
     /// A process whose guest is off goes as soon as the ledger knows why the guest went down.
-    fn pursue_halted(purpose: Purpose, want: Want, pending: bool) -> (VmState, Option<Action>) {
+    fn pursue_halted(
+        purpose: Purpose,
+        want: Want,
+        pending: bool,
+        now: Timestamp,
+    ) -> (VmState, Option<Action>) {
         let halted = VmState::Halted { purpose };
         match want {
             Want::Leave => (halted, None),
-            Want::Destroy { .. } => destroying(),
+            Want::Destroy { .. } => destroying(now),
             Want::Run { .. } | Want::Rest | Want::Stop { .. } if pending => (halted, None),
-            Want::Run { .. } | Want::Rest | Want::Stop { .. } => {
-                (VmState::Cutting { purpose, halted: true }, Some(Action::PowerOff))
-            }
+            Want::Run { .. } | Want::Rest | Want::Stop { .. } => cutting(purpose, true, now),
         }
     }
 }
 
-fn destroying() -> (VmState, Option<Action>) {
-    (VmState::Destroying { again_at: None }, Some(Action::Destroy))
+fn destroying(now: Timestamp) -> (VmState, Option<Action>) {
+    (VmState::Destroying { again_at: now + END_AGAIN }, Some(Action::Destroy))
 }
 
-fn cutting(purpose: Purpose) -> (VmState, Option<Action>) {
-    (VmState::Cutting { purpose, halted: false }, Some(Action::PowerOff))
+fn cutting(purpose: Purpose, halted: bool, now: Timestamp) -> (VmState, Option<Action>) {
+    (VmState::Cutting { purpose, halted, again_at: now + END_AGAIN }, Some(Action::PowerOff))
 }
 
 impl Want {

@@ -26,8 +26,8 @@ use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
 /// Commands that wait for one VM...
 const COMMANDS_MAX: usize = 64;
-/// ...of which so many are never taken by console reads, which anybody may ask for: the agent has at most a handful
-/// of others under way.
+/// ...of which so many are never taken by console reads, which anybody may ask for, nor by the power button: of
+/// the others the agent has at most a handful under way.
 const COMMANDS_KEPT: usize = 8;
 const CONSOLE_EVERY: Duration = Duration::from_secs(1);
 /// How long a QEMU may take from exec to its first answer.
@@ -117,7 +117,11 @@ impl Vmm for QemuDriver {
             }
             return;
         }
-        // The agent asks again for what it waits for.
+        // The power button is pressed again anyway.
+        if command == VmmCommand::ShutDown && worker.capacity() < COMMANDS_KEPT {
+            return;
+        }
+        // The agent asks again for an end that it waits for.
         if let Err(refused) = worker.try_send(command) {
             let command = refused.into_inner();
             tracing::error!(%vm, ?command, "a VM's queue is full; the command is dropped");
