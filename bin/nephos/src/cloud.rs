@@ -625,7 +625,10 @@ mod tests {
         let dir = directory.path();
         Cloud::directory_prepare(&At { dir: Some(dir.to_owned()) }).unwrap();
         let first = Cloud::ensure(&up(dir, &["--small", "--port", "0"])).unwrap();
-        assert_eq!(first.topology.uid_first.is_multiple_of(UID_STEP), first.topology.uid_first != UID_FIRST_NARROW);
+        assert_eq!(
+            first.topology.uid_first.is_multiple_of(UID_STEP),
+            first.topology.uid_first != UID_FIRST_NARROW
+        );
         let options = ["--vcpus-per-host", "3", "--accelerator", "tcg", "--shutdown-timeout", "7"];
         let changed = up(dir, &options);
         assert!(first.refuse_changes(&changed).is_err());
