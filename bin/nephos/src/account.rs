@@ -39,7 +39,10 @@ pub fn default_ensure(cloud: &Cloud) -> Result<Keys, Error> {
 /// The keys of the account that everybody starts with.
 pub fn default_read(cloud: &Cloud) -> Result<Keys, Error> {
     let path = cloud.credentials_file();
-    let text = std::fs::read_to_string(&path).map_err(|_| Error::NotUp(cloud.dir.clone()))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::Denied(cloud.dir.clone()),
+        _ => Error::NotUp(cloud.dir.clone()),
+    })?;
     serde_json::from_str(&text).map_err(|error| Error::Content { path, why: error.to_string() })
 }
 

@@ -20,6 +20,7 @@ pub enum Command {
     /// Start a cloud on this machine, or start it again, and supervise it.
     Up(Up),
     /// Power the guests off cleanly and stop the cloud; `up` starts those again that were running.
+    #[command(after_help = "Examples:\n  nephos down\n  nephos down --dir /tmp/cloud")]
     Down(At),
     /// Show regions, zones, cells, racks, hosts and VMs, each with its state.
     Status(Show),
@@ -33,6 +34,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  nephos start control-plane")]
     Start(Target),
     /// Customer accounts.
+    #[command(after_help = "Example:\n  nephos account create team-a | jq -r .access_key_id")]
     Account(Account),
     /// Say why an instance is where it is, and what each other host lacked.
     #[command(after_help = "Example:\n  nephos explain i-0123456789abcdef0")]
@@ -61,7 +63,9 @@ pub struct At {
 
 /// Which cloud, and in which form.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Examples:\n  nephos status\n  nephos status --json | jq '.hosts[].vms'")]
+#[command(
+    after_help = "Examples:\n  nephos status\n  nephos status --json | jq '.zones[].cells[].racks[].hosts[].vms'"
+)]
 pub struct Show {
     #[command(flatten)]
     pub at: At,
@@ -78,7 +82,7 @@ pub struct Show {
 pub struct Up {
     #[command(flatten)]
     pub at: At,
-    /// The API's port on 127.0.0.1; 0 chooses a free one [default: 4566].
+    /// The API's port on 127.0.0.1; 0 takes any free one [default: 4566, or as before].
     #[arg(long)]
     pub port: Option<u16>,
     /// Availability zones [default: 3].
@@ -93,7 +97,7 @@ pub struct Up {
     /// Go to the background once the cloud answers.
     #[arg(long)]
     pub detach: bool,
-    /// The directory of machine images [default: the one given last].
+    /// Where machine images are copied from, at a start [default: the directory given last].
     #[arg(long, env = "NEPHOS_IMAGES", value_name = "DIR")]
     pub images: Option<PathBuf>,
     /// What runs VMs: `qemu`, or `simulated`, which boots nothing [default: qemu].
@@ -112,7 +116,7 @@ pub struct Up {
     #[arg(long)]
     pub vcpus_per_account: Option<u32>,
     /// Seconds that a guest has to shut down before its power is cut [default: 90].
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub shutdown_timeout: Option<u64>,
     /// For crash tests: kill the process that reaches this step of a launch, once.
     #[arg(long, hide = true, value_name = "STEP")]

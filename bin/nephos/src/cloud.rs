@@ -1,17 +1,20 @@
 //! A cloud's directory: what it is made of (`cloud.toml`), and where everything lies.
 //!
 //! ```text
-//!   DIR/cloud.toml            what was asked for at the first `up`
+//!   DIR/cloud.toml            what was asked for; written under `run/supervisor.lock`
 //!   DIR/credentials.json      the default account's keys (0600)
 //!   DIR/authority/            the certificate authority (0700)
 //!   DIR/run/NAME.{pid,log,address,hold}   of each process; supervisor.{pid,lock}
 //!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}
 //!   DIR/hosts/H/{config.toml,tls/,...}    the ledger and the VMs
 //!   DIR/operator/             the operator's certificate
+//!   DIR/images/               the machine images, see [`crate::images`]
 //! ```
 
 use crate::arguments::{Accelerator, At, Up, Vmm};
 use crate::error::Error;
+use crate::process;
+use crate::shell::quoted_path;
 use base::config::{Address, CrashAt};
 use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
 use base::step::{LaunchStep, StepRole};
@@ -25,7 +28,13 @@ const REGION: &str = "us-east-1";
 const PORT: u16 = 4566;
 /// User ids that each host of one machine may give to VMs.
 const UIDS_PER_HOST: u32 = 1_000;
-const UID_FIRST: u32 = 800_000;
+/// Where user ids of clouds begin is chosen once, at random, in steps of a container's 65536, so that two clouds (or
+/// a cloud and somebody's containers) hardly ever meet.
+const UID_STEP: u32 = 65_536;
+const UIDS_FROM: u32 = 1 << 30;
+const UIDS_TO: u32 = 1 << 31;
+/// Where a container's root has too few of them.
+const UID_FIRST_NARROW: u32 = 20_000;
 
 /// What a cloud on one machine is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,8 +60,15 @@ pub struct Topology {
     pub accelerator: String,
     /// In seconds.
     pub shutdown_timeout: u64,
-    /// The images' directory.
+    /// Where the images are copied from.
     pub images: PathBuf,
+    /// The first of the user ids that VMs get.
+    #[serde(default = "uid_first_default")]
+    pub uid_first: u32,
+}
+
+const fn uid_first_default() -> u32 {
+    800_000
 }
 
 /// A process of the cloud.
@@ -118,50 +134,101 @@ impl Cloud {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoCloud(dir)),
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Err(Error::Denied(dir));
+            }
             Err(error) => return Err(Error::file("read", &path)(error)),
         };
+        let lock = fs::metadata(dir.join("run/supervisor.lock"));
+        if lock.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied) {
+            return Err(Error::Denied(dir));
+        }
         let topology = toml::from_str(&text)
             .map_err(|error| Error::Content { path, why: error.message().to_owned() })?;
         Ok(Cloud { dir, topology })
     }
 
-    /// The cloud in the directory, made if there is none. What `up` asks for must fit what is there, except what
-    /// can change from one start to the next.
+    /// The directory for a cloud: one that is there, or is made, or is empty; never one that is something else's.
+    pub fn directory_prepare(at: &At) -> Result<PathBuf, Error> {
+        let dir = directory(at)?;
+        match fs::read_dir(&dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("use", &dir)(error)),
+            Ok(entries) => {
+                let ours = dir.join("cloud.toml").exists() || dir.join("run/supervisor.lock").exists();
+                if !ours && entries.count() > 0 {
+                    return Err(Error::Said(format!(
+                        "{0} holds other things and no cloud; name an empty directory or a new one, for example \
+                         --dir {1}",
+                        dir.display(),
+                        quoted_path(&dir.join("nephos")),
+                    )));
+                }
+            }
+        }
+        // Guests with users of their own must be able to pass; what is secret is closed below.
+        directory_make(&dir, 0o711)?;
+        directory_make(&dir.join("run"), 0o700)?;
+        // By this file the directory is known as a cloud's from now on.
+        let lock = dir.join("run/supervisor.lock");
+        fs::OpenOptions::new().create(true).append(true).open(&lock).map_err(Error::file("write", &lock))?;
+        Ok(dir)
+    }
+
+    /// The cloud in the directory, made if there is none, with what `up` asks for. To be called under the lock.
     pub fn ensure(up: &Up) -> Result<Cloud, Error> {
         let mut cloud = match Cloud::open(&up.at) {
             Ok(cloud) => cloud,
             Err(Error::NoCloud(dir)) => Cloud { dir, topology: first_topology(up)? },
             Err(error) => return Err(error),
         };
-        cloud.refuse_other_shape(up)?;
-        if let Some(images) = &up.images {
-            cloud.topology.images = std::path::absolute(images).map_err(Error::file("use", images))?;
+        if let Some((member, process)) = process::running(&cloud, &cloud.members()?).first() {
+            // It would go on with what it was started with.
+            let runs = format!("({} runs, pid {})", member.label(), process.pid());
+            cloud.refuse_changes(up).map_err(|error| Error::Said(format!("{error} {runs}")))?;
         }
-        if let Some(port) = up.port.filter(|port| *port != 0) {
-            cloud.topology.port = port;
-        }
-        if let Some(seconds) = up.shutdown_timeout {
-            cloud.topology.shutdown_timeout = seconds;
-        }
-        let holds_images = |dir: &Path| {
-            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path().join("image.toml")).any(|image| image.exists())
-        };
-        if !holds_images(&cloud.topology.images) {
-            return Err(Error::Said(format!(
-                "there is no machine image in {}; `cargo xtask image` makes one under target/images, and --images \
-                 names another directory",
-                cloud.topology.images.display()
-            )));
-        }
-        // Guests with users of their own must be able to pass; what is secret is closed below.
-        directory_make(&cloud.dir, 0o711)?;
-        directory_make(&cloud.run(), 0o700)?;
+        cloud.topology = cloud.changed(up)?;
         directory_make(&cloud.dir.join("hosts"), 0o711)?;
         let text = toml::to_string(&cloud.topology).map_err(|error| Error::Said(error.to_string()))?;
         let path = cloud.dir.join("cloud.toml");
         base::disk::file_replace(&path, text.as_bytes(), 0o644).map_err(Error::file("write", &path))?;
         Ok(cloud)
+    }
+
+    /// What `up` asks for must be what runs.
+    pub fn refuse_changes(&self, up: &Up) -> Result<(), Error> {
+        // Its port is one of "any", and other images can be copied, but only at a start.
+        let up = Up { port: up.port.filter(|port| *port != 0), images: None, ..up.clone() };
+        if self.changed(&up)? == self.topology {
+            return Ok(());
+        }
+        Err(Error::Said(format!(
+            "the cloud in {} runs with other options, which change only at a start: `nephos down` first",
+            self.dir.display()
+        )))
+    }
+
+    /// The topology with what `up` asks for, which must fit what cannot change.
+    fn changed(&self, up: &Up) -> Result<Topology, Error> {
+        self.refuse_other_shape(up)?;
+        let mut topology = self.topology.clone();
+        if let Some(images) = &up.images {
+            topology.images = std::path::absolute(images).map_err(Error::file("use", images))?;
+        }
+        topology.port = match up.port {
+            None => topology.port,
+            Some(0) if port_is_free(topology.port) => topology.port,
+            Some(0) => port_free()?,
+            Some(port) => port,
+        };
+        topology.vcpus_per_host = up.vcpus_per_host.unwrap_or(topology.vcpus_per_host);
+        topology.memory_per_host = up.memory_per_host.unwrap_or(topology.memory_per_host);
+        topology.vcpus_per_account = up.vcpus_per_account.unwrap_or(topology.vcpus_per_account);
+        topology.shutdown_timeout = up.shutdown_timeout.unwrap_or(topology.shutdown_timeout);
+        if let Some(accelerator) = up.accelerator {
+            topology.accelerator = accelerator_name(accelerator).to_owned();
+        }
+        Ok(topology)
     }
 
     fn refuse_other_shape(&self, up: &Up) -> Result<(), Error> {
@@ -193,6 +260,22 @@ impl Cloud {
     /// A file of a process in `run/`.
     pub fn run_file(&self, member: &Member, suffix: &str) -> PathBuf {
         self.run().join(member.file_name(suffix))
+    }
+
+    /// The cloud's own copies of the images.
+    pub fn images(&self) -> PathBuf {
+        self.dir.join("images")
+    }
+
+    /// Takes back that `nephos kill` wants the member dead.
+    pub fn hold_remove(&self, member: &Member) -> Result<(), Error> {
+        let hold = self.run_file(member, "hold");
+        match fs::remove_file(&hold) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::file("remove", &hold)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Where the API listens, once it does.
@@ -339,7 +422,7 @@ impl Cloud {
                 operator_address_file: self.operator_address_file(),
                 credentials,
                 store,
-                images: self.topology.images.clone(),
+                images: self.images(),
                 vcpus_per_account: self.topology.vcpus_per_account,
                 requests_per_second_per_account: 5_000,
                 zones: layout
@@ -393,7 +476,7 @@ impl Cloud {
                     cell: address(Role::Cell, &zone.cell),
                     credentials,
                     directory: dir.to_owned(),
-                    images: self.topology.images.clone(),
+                    images: self.images(),
                     vcpus: self.topology.vcpus_per_host,
                     memory_mib: self.topology.memory_per_host * 1024,
                     vmm: if self.topology.vmm == "qemu" {
@@ -407,7 +490,7 @@ impl Cloud {
                         _ => host::accelerator::AcceleratorChoice::Auto,
                     },
                     shutdown_timeout_s: self.topology.shutdown_timeout,
-                    uid_first: UID_FIRST + index as u32 * UIDS_PER_HOST,
+                    uid_first: self.topology.uid_first + index as u32 * UIDS_PER_HOST,
                     uid_count: UIDS_PER_HOST,
                     crash_at: crash(StepRole::Host),
                 })
@@ -425,15 +508,35 @@ fn vmm_name(vmm: Vmm) -> &'static str {
     }
 }
 
+fn accelerator_name(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Auto => "auto",
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+    }
+}
+
+/// Where a new cloud's `count` user ids begin.
+fn uid_first_choose(count: u32) -> u32 {
+    // `INSIDE OUTSIDE LENGTH` a line: the ids that exist in this user namespace (user_namespaces(7)).
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let exists = |line: &str| {
+        let mut fields = line.split_ascii_whitespace().map(str::parse::<u64>);
+        let (Some(Ok(inside)), Some(Ok(length))) = (fields.next(), fields.nth(1)) else { return false };
+        inside <= u64::from(UIDS_FROM) && inside + length >= u64::from(UIDS_TO)
+    };
+    if !map.lines().any(exists) {
+        return UID_FIRST_NARROW;
+    }
+    let steps = (UIDS_TO - UIDS_FROM - count) / UID_STEP;
+    UIDS_FROM + base::random::Random::from_os().below(u64::from(steps)) as u32 * UID_STEP
+}
+
 fn first_topology(up: &Up) -> Result<Topology, Error> {
     let region = REGION.parse().map_err(|e: base::ids::IdError| Error::Said(e.to_string()))?;
     let (zones, hosts_per_zone) =
         if up.small { (1, 1) } else { (up.zones.unwrap_or(3), up.hosts_per_zone.unwrap_or(2)) };
-    let accelerator = match up.accelerator.unwrap_or(Accelerator::Auto) {
-        Accelerator::Auto => "auto",
-        Accelerator::Kvm => "kvm",
-        Accelerator::Tcg => "tcg",
-    };
+    let accelerator = accelerator_name(up.accelerator.unwrap_or(Accelerator::Auto));
     let port = match up.port.unwrap_or(PORT) {
         0 => port_free()?,
         port => port,
@@ -450,6 +553,7 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
         accelerator: accelerator.to_owned(),
         shutdown_timeout: up.shutdown_timeout.unwrap_or(90),
         images: images_default(),
+        uid_first: uid_first_choose(u32::from(zones) * u32::from(hosts_per_zone) * UIDS_PER_HOST),
     })
 }
 
@@ -457,6 +561,10 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
 fn images_default() -> PathBuf {
     let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("images")));
     beside.unwrap_or_else(|| PathBuf::from("images"))
+}
+
+fn port_is_free(port: u16) -> bool {
+    std::net::TcpListener::bind(("127.0.0.1", port)).is_ok()
 }
 
 /// A port that is free now; kept from then on, so that clients find a restarted region where it was.
@@ -468,8 +576,70 @@ fn port_free() -> Result<u16, Error> {
         .map_err(|e| Error::Process { what: "find a free port".into(), source: e })
 }
 
-fn directory_make(path: &Path, mode: u32) -> Result<(), Error> {
-    fs::DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::file("make", path))?;
+/// Makes a directory with this mode; one that is there stays as it is.
+pub fn directory_make(path: &Path, mode: u32) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::file("make", parent))?;
+    }
+    fs::DirBuilder::new().mode(mode).create(path).map_err(Error::file("make", path))?;
+    // Whatever the umask took away.
     fs::set_permissions(path, Permissions::from_mode(mode))
         .map_err(Error::file("set the permissions of", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn up(dir: &Path, options: &[&str]) -> Up {
+        let words = ["nephos", "up", "--dir", dir.to_str().unwrap()];
+        let arguments = crate::arguments::Arguments::parse_from(words.iter().chain(options));
+        match arguments.command {
+            crate::arguments::Command::Up(up) => up,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_directory_of_something_else_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o750)).unwrap();
+        let at = At { dir: Some(directory.path().to_owned()) };
+        fs::write(directory.path().join("letter"), "").unwrap();
+        let error = Cloud::directory_prepare(&at).unwrap_err().to_string();
+        assert!(error.contains("holds other things"), "{error}");
+        fs::remove_file(directory.path().join("letter")).unwrap();
+        Cloud::directory_prepare(&at).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(directory.path()), 0o750);
+        assert_eq!(mode(&directory.path().join("run")), 0o700);
+    }
+
+    #[test]
+    fn what_up_asks_for_is_applied_at_a_start_and_the_shape_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        Cloud::directory_prepare(&At { dir: Some(dir.to_owned()) }).unwrap();
+        let first = Cloud::ensure(&up(dir, &["--small", "--port", "0"])).unwrap();
+        assert_eq!(first.topology.uid_first % UID_STEP == 0, first.topology.uid_first != UID_FIRST_NARROW);
+        let options = ["--vcpus-per-host", "3", "--accelerator", "tcg", "--shutdown-timeout", "7"];
+        let changed = up(dir, &options);
+        assert!(first.refuse_changes(&changed).is_err());
+        let second = Cloud::ensure(&changed).unwrap();
+        let expected = Topology {
+            vcpus_per_host: 3,
+            accelerator: "tcg".into(),
+            shutdown_timeout: 7,
+            ..first.topology.clone()
+        };
+        assert_eq!(second.topology, expected);
+        second.refuse_changes(&changed).unwrap();
+        second.refuse_changes(&up(dir, &["--port", "0"])).unwrap();
+        assert!(second.refuse_changes(&up(dir, &["--port", "1"])).is_err());
+        assert!(Cloud::ensure(&up(dir, &["--zones", "2"])).is_err());
+    }
 }

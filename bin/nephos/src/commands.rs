@@ -5,22 +5,30 @@ use crate::arguments::{At, Target};
 use crate::cloud::{Cloud, Member};
 use crate::error::Error;
 use crate::process::{self, State};
+use crate::shell::quoted;
 use contract::trust::Role;
 use rustix::process::Signal;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long a process has to die or to come back.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// `nephos env`: for `eval`, so nothing but exports goes to standard output. The values need no quoting: keys are
-/// letters, digits, `+` and `/`.
+/// `nephos env`: for `eval`, so nothing but exports goes to standard output.
 pub fn env(at: &At) -> Result<(), Error> {
     let cloud = Cloud::open(at)?;
+    let region = cloud.members()?.into_iter().find(|member| member.identity.role == Role::Region);
+    let runs = region.is_some_and(|region| matches!(process::state(&cloud, &region), State::Running(_)));
+    // A cloud whose control plane was killed on purpose is still up.
+    if !runs && process::supervisor(&cloud).is_none() {
+        return Err(Error::NotUp(cloud.dir));
+    }
     let keys = account::default_read(&cloud)?;
     say!("export AWS_ENDPOINT_URL=http://127.0.0.1:{}", cloud.topology.port);
-    say!("export AWS_ACCESS_KEY_ID={}", keys.access_key_id);
-    say!("export AWS_SECRET_ACCESS_KEY={}", keys.secret_access_key);
-    say!("export AWS_DEFAULT_REGION={0}\nexport AWS_REGION={0}", cloud.topology.region);
+    say!("export AWS_ACCESS_KEY_ID={}", quoted(&keys.access_key_id));
+    say!("export AWS_SECRET_ACCESS_KEY={}", quoted(&keys.secret_access_key));
+    let region = cloud.topology.region.to_string();
+    say!("export AWS_DEFAULT_REGION={0}\nexport AWS_REGION={0}", quoted(&region));
     say!("unset AWS_SESSION_TOKEN AWS_PROFILE");
     Ok(())
 }
@@ -51,23 +59,40 @@ pub fn start(target: &Target) -> Result<(), Error> {
         return Err(Error::NotUp(cloud.dir));
     }
     for member in &members {
-        let hold = cloud.run_file(member, "hold");
-        match std::fs::remove_file(&hold) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::file("remove", &hold)(error));
-            }
-            _ => {}
+        if !matches!(process::state(&cloud, member), State::Running(_)) {
+            // The word of its predecessor, which would look as if it were there already.
+            addresses(&cloud, member).iter().for_each(|path| drop(std::fs::remove_file(path)));
         }
+        cloud.hold_remove(member)?;
     }
     for member in &members {
-        let running = || matches!(process::state(&cloud, member), State::Running(_));
-        wait(
-            &format!("{} does not start; its log is in {}", member.label(), cloud.run().display()),
-            running,
-        )?;
+        let log = cloud.run_file(member, "log");
+        let failure = format!("{} does not start; its log is {}", member.label(), log.display());
+        wait(&failure, || works(&cloud, member))?;
         say!("{} runs", member.label());
     }
     Ok(())
+}
+
+/// The files that a process writes once it can be reached.
+fn addresses(cloud: &Cloud, member: &Member) -> Vec<PathBuf> {
+    match member.identity.role {
+        Role::Region => vec![cloud.api_address_file(), cloud.operator_address_file()],
+        Role::Zone | Role::Cell => vec![cloud.run_file(member, "address")],
+        Role::Host | Role::Operator => Vec::new(),
+    }
+}
+
+/// Whether a process runs and says so itself: by its address, or as a host by its status.
+fn works(cloud: &Cloud, member: &Member) -> bool {
+    let State::Running(process) = process::state(cloud, member) else { return false };
+    if member.identity.role == Role::Host {
+        let path = cloud.host_dir(&member.identity.instance).join("status.json");
+        let text = std::fs::read(path).unwrap_or_default();
+        let status: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        return status["agent_pid"] == process.pid();
+    }
+    addresses(cloud, member).iter().all(|path| path.exists())
 }
 
 /// The processes that `ROLE[/INSTANCE]` names.

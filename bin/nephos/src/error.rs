@@ -1,16 +1,20 @@
 //! What can go wrong on the command line, each with what to do about it.
 
+use crate::shell::quoted_path;
 use std::path::PathBuf;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no cloud in the directory.
-    #[error("there is no cloud in {dir}; `nephos up --dir {dir}` makes one", dir = .0.display())]
+    #[error("there is no cloud in {dir}; `nephos up --dir {dir}` makes one", dir = quoted_path(.0))]
     NoCloud(PathBuf),
-    /// The cloud is there but its supervisor does not run.
-    #[error("the cloud in {dir} is not up; `nephos up --dir {dir}` starts it", dir = .0.display())]
+    /// The cloud is there but does not run.
+    #[error("the cloud in {dir} is not up; `nephos up --dir {dir}` starts it", dir = quoted_path(.0))]
     NotUp(PathBuf),
+    /// The cloud is somebody else's.
+    #[error("only its owner may look into the cloud in {dir}; run it as root", dir = quoted_path(.0))]
+    Denied(PathBuf),
     /// A file cannot be used.
     #[error("cannot {what} {path}", path = path.display())]
     File {
@@ -42,7 +46,10 @@ pub enum Error {
     /// Certificates.
     #[error("cannot set up who is who in the cloud")]
     Trust(#[from] contract::trust::TrustError),
-    /// The region does not answer, or refuses.
+    /// The region does not answer.
+    #[error("{0}")]
+    Silent(String),
+    /// The region refuses.
     #[error("{0}")]
     Region(String),
     /// A role ended with an error.

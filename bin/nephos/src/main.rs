@@ -16,11 +16,15 @@ mod account;
 mod arguments;
 mod cloud;
 mod commands;
+mod down;
 mod error;
 mod explain;
+mod images;
+mod log;
 mod operator;
 mod process;
 mod roles;
+mod shell;
 mod status;
 mod supervisor;
 
@@ -36,7 +40,7 @@ fn main() -> ExitCode {
         Command::Cell(role) => roles::cell(&role.config),
         Command::Host(role) => roles::host(&role.config),
         Command::Up(up) => supervisor::up(&up),
-        Command::Down(at) => supervisor::down(&at),
+        Command::Down(at) => down::down(&at),
         Command::Status(at) => status::status(&at),
         Command::Env(at) => commands::env(&at),
         Command::Kill(target) => commands::kill(&target),

@@ -2,6 +2,7 @@
 
 use crate::cloud::Cloud;
 use crate::error::Error;
+use crate::process;
 use base::config::Address;
 use contract::link;
 use contract::operator_client::OperatorClient;
@@ -29,10 +30,10 @@ where
     let credentials = Credentials::open(&cloud.operator_dir())?;
     let region = Identity::new(Role::Region, &cloud.topology.region);
     let address = Address::File(cloud.operator_address_file());
-    runtime.block_on(async {
+    let answer = runtime.block_on(async {
         let asked = async {
             let channel = link::dial(&address, &credentials, &region).await.map_err(|why| {
-                Error::Region(format!(
+                Error::Silent(format!(
                     "the region does not answer ({why}); `nephos status` shows whether it runs, and \
                      `nephos start region` starts it"
                 ))
@@ -40,7 +41,11 @@ where
             let answer = ask(OperatorClient::new(channel)).await;
             answer.map(Response::into_inner).map_err(|status| Error::Region(status.message().to_owned()))
         };
-        let late = |_| Error::Region(format!("the region did not answer within {} s", ANSWER_WAIT.as_secs()));
+        let late = |_| Error::Silent(format!("the region did not answer within {} s", ANSWER_WAIT.as_secs()));
         tokio::time::timeout(ANSWER_WAIT, asked).await.map_err(late)?
-    })
+    });
+    match answer {
+        Err(Error::Silent(_)) if process::supervisor(cloud).is_none() => Err(Error::NotUp(cloud.dir.clone())),
+        other => other,
+    }
 }

@@ -32,8 +32,10 @@ where
     Serving: Future<Output = Result<(), E>>,
     E: std::error::Error + Send + Sync + 'static,
 {
-    // A session of its own: ctrl-C in the terminal is for the supervisor, which stops roles in order. It fails only
-    // where the process leads a session already, which is as good.
+    // Guests' users must be able to read what is meant for them, whatever the operator's shell has set.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // A session of its own: ctrl-C in the terminal is for the supervisor, which stops roles in order. Under the
+    // supervisor it fails: the process leads a group of its own already, which is as good.
     let _ = rustix::process::setsid();
     let filter = tracing_subscriber::EnvFilter::try_from_env("NEPHOS_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));

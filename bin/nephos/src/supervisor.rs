@@ -2,17 +2,24 @@
 //!
 //! It holds no state but pid files, so it can die too: roles and guests go on, and the next `up` takes them over.
 //! `nephos kill` leaves a `hold` file beside the pid file, which this loop respects, and `nephos start` removes it.
+//!
+//! Nothing that can pass by itself (a full disk, no room for another process) ends the loop: it is said, and tried
+//! again. How a cloud goes down is told in [`crate::down`].
 
 use crate::account::{self, Keys};
-use crate::arguments::{At, Up};
+use crate::arguments::Up;
 use crate::cloud::{Cloud, Member};
 use crate::error::Error;
 use crate::process::{self, Process, State};
+use crate::{images, log, operator, shell};
+use base::error::chain;
+use contract::StatusRequest;
 use contract::trust::Role;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,144 +31,139 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_LAST: Duration = Duration::from_secs(5);
 /// A process that has run so long starts its backoff anew.
 const STEADY_AFTER: Duration = Duration::from_secs(30);
-/// A log that is larger at a start of its process is put aside.
-const LOG_BYTES_MAX: u64 = 8 << 20;
-/// How often certificates are looked at.
+/// How often the logs' sizes are looked at.
+const LOGS_EVERY: Duration = Duration::from_secs(60);
+/// How often certificates are looked at, and how soon again after a failure.
 const RENEW_EVERY: Duration = Duration::from_secs(3600);
+const RENEW_AGAIN: Duration = Duration::from_secs(60);
 /// How long the API has to answer at the start.
 const API_WAIT: Duration = Duration::from_secs(60);
-/// How long a control-plane process has to end when asked.
-const STOP_WAIT: Duration = Duration::from_secs(10);
+/// A region that was started more often has no prospect, if it never ran before.
+const STARTS_MAX: u32 = 5;
+/// In the environment of a supervisor that `--detach` has put into the background.
+const DETACHED: &str = "NEPHOS_DETACHED";
 
 /// `nephos up`
 pub fn up(arguments: &Up) -> Result<(), Error> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let began = Instant::now();
-    let cloud = Cloud::ensure(arguments)?;
+    let dir = Cloud::directory_prepare(&arguments.at)?;
     if arguments.detach {
-        return detach(arguments, &cloud);
+        return detach(arguments, &dir, began);
     }
-    let Some(_lock) = lock(&cloud)? else {
-        let keys = account::default_read(&cloud)?;
-        say!("The cloud in {} is up already.", cloud.dir.display());
-        greet(&cloud, &keys, began);
-        return Ok(());
-    };
     let stop = stop_on_signals()?;
-    let mut supervisor = Supervisor::new(cloud)?;
+    let Some(_lock) = lock_or_ready(arguments, &dir, &stop)? else { return Ok(()) };
+    let mut supervisor = Supervisor::new(Cloud::ensure(arguments)?)?;
+    images::ensure(&supervisor.cloud)?;
     supervisor.cloud.write(arguments.crash_at.as_deref())?;
     supervisor.write_own_pid()?;
     supervisor.port_check()?;
-    say!("Starting {} processes in {} ...", supervisor.members.len(), supervisor.cloud.dir.display());
+    say!("Starting {} processes in {} ...", supervisor.members.len(), dir.display());
     supervisor.forget_holds()?;
-    supervisor.look()?;
-    let keys = supervisor.api_wait(&stop)?;
-    if let Some(keys) = keys {
-        greet(&supervisor.cloud, &keys, began);
+    if let Some(keys) = supervisor.api_wait(&stop)? {
+        // In the background, the log is no place for a secret; who waits for this greets.
+        if !detached() {
+            say!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
+            shell::greet(&supervisor.cloud, &keys);
+        }
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(LOOK_EVERY);
-            supervisor.look()?;
-            supervisor.renew()?;
+            supervisor.look();
+            supervisor.logs_bound();
+            supervisor.renew();
         }
-    }
-    supervisor.stop()
-}
-
-/// `nephos down`
-pub fn down(at: &At) -> Result<(), Error> {
-    let cloud = Cloud::open(at)?;
-    if let Some(process) = process::supervisor(&cloud) {
-        say!("Stopping the cloud in {}: guests are asked to shut down ...", cloud.dir.display());
-        process.signal(Signal::TERM);
-        let wait = Duration::from_secs(cloud.topology.shutdown_timeout + 60);
-        let began = Instant::now();
-        while process.alive() {
-            if began.elapsed() > wait {
-                return Err(Error::Said(format!(
-                    "the supervisor (pid {}) still stops guests after {} s; its log is {}",
-                    process.pid(),
-                    wait.as_secs(),
-                    cloud.run().join("supervisor.log").display()
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        say!("The cloud is down. `nephos up` starts it again, with the guests that were running.");
-        return Ok(());
-    }
-    let Some(_lock) = lock(&cloud)? else {
-        return Err(Error::Said(
-            "another `nephos` is just starting or stopping this cloud; try again".into(),
-        ));
-    };
-    let mut supervisor = Supervisor::new(cloud)?;
-    if supervisor.members.iter().all(|m| !matches!(process::state(&supervisor.cloud, m), State::Running(_))) {
-        say!("The cloud in {} is down already.", supervisor.cloud.dir.display());
-        return Ok(());
     }
     supervisor.stop()
 }
 
 /// Starts this command again in the background, and waits until the cloud answers.
-fn detach(arguments: &Up, cloud: &Cloud) -> Result<(), Error> {
-    let began = Instant::now();
-    if process::supervisor(cloud).is_some() {
-        say!("The cloud in {} is up already.", cloud.dir.display());
-        greet(cloud, &account::default_read(cloud)?, began);
-        return Ok(());
-    }
-    let path = cloud.run().join("supervisor.log");
+fn detach(arguments: &Up, dir: &Path, began: Instant) -> Result<(), Error> {
+    let path = dir.join("run/supervisor.log");
     let log =
         OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
     let from = log.metadata().map(|metadata| metadata.len()).unwrap_or(0);
     let errors = log.try_clone().map_err(Error::file("write", &path))?;
     let failed = |source| Error::Process { what: "start the supervisor".into(), source };
-    let exe = std::env::current_exe().map_err(failed)?;
-    let mut command = Command::new(exe);
-    command.args(std::env::args_os().skip(1).filter(|argument| argument != "--detach"));
-    command.env("NEPHOS_DETACHED", "1");
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("nephos").args(std::env::args_os().skip(1).filter(|argument| argument != "--detach"));
+    command.env(DETACHED, "1");
     let mut child = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn().map_err(failed)?;
-    say!("Starting the cloud in {} ...", cloud.dir.display());
+    say!("Starting the cloud in {} ...", dir.display());
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
+            let cloud = Cloud::open(&arguments.at);
+            if let Some(cloud) = cloud.ok().filter(|cloud| status.success() && ready(cloud)) {
+                say!("The cloud in {} is up already.\n", dir.display());
+                shell::greet(&cloud, &account::default_read(&cloud)?);
+                return Ok(());
+            }
             let text = fs::read(&path).unwrap_or_default();
             let said =
                 String::from_utf8_lossy(text.get(from as usize..).unwrap_or_default()).trim().to_owned();
             return Err(Error::Said(format!("the supervisor ended ({status}): {said}")));
         }
-        if cloud.run().join("ready").exists()
-            && process::supervisor(cloud).is_some_and(|s| s.pid() == child.id())
+        if let Ok(cloud) = Cloud::open(&arguments.at)
+            && ready(&cloud)
+            && process::supervisor(&cloud).is_some_and(|s| s.pid() == child.id())
         {
-            let _ = arguments;
-            greet(cloud, &account::default_read(cloud)?, began);
+            say!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
+            shell::greet(&cloud, &account::default_read(&cloud)?);
             return Ok(());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
-fn greet(cloud: &Cloud, keys: &Keys, began: Instant) {
-    let dir = match std::env::var_os("NEPHOS_DIR") {
-        None if crate::cloud::directory(&At { dir: None }).is_ok_and(|default| default == cloud.dir) => {
-            String::new()
+fn detached() -> bool {
+    std::env::var_os(DETACHED).is_some()
+}
+
+/// The supervisor has said that the API answers, and lives.
+fn ready(cloud: &Cloud) -> bool {
+    cloud.run().join("ready").exists() && process::supervisor(cloud).is_some()
+}
+
+/// The lock; or `None` where another `up` has it and its cloud answers (or this one was told to stop). What holds
+/// it else is just starting the cloud or taking it down, which is waited for.
+fn lock_or_ready(arguments: &Up, dir: &Path, stop: &AtomicBool) -> Result<Option<File>, Error> {
+    let began = Instant::now();
+    let mut said = false;
+    while !stop.load(Ordering::Relaxed) {
+        if let Some(lock) = lock(dir)? {
+            return Ok(Some(lock));
         }
-        _ => format!(" --dir {}", cloud.dir.display()),
-    };
-    say!("The cloud answers after {:.1} s.\n", began.elapsed().as_secs_f64());
-    say!("  endpoint     http://127.0.0.1:{}", cloud.topology.port);
-    say!("  region       {}", cloud.topology.region);
-    say!("  account      {} ({})", keys.account_id, keys.name);
-    say!("  access key   {}", keys.access_key_id);
-    say!("  secret       {}\n", keys.secret_access_key);
-    say!("Next, in another terminal:\n");
-    say!("  eval \"$(nephos env{dir})\"");
-    say!("  aws ec2 run-instances --image-id nephos-linux --instance-type t3.micro --count 1");
-    say!("  nephos status{dir}\n");
-    let _ = std::io::stdout().flush();
+        let cloud = Cloud::open(&arguments.at).ok();
+        if let Some(cloud) = cloud.as_ref().filter(|cloud| ready(cloud))
+            && operator::ask(cloud, |mut region| async move { region.status(StatusRequest {}).await }).is_ok()
+        {
+            cloud.refuse_changes(arguments)?;
+            if !detached() {
+                say!("The cloud in {} is up already.\n", dir.display());
+                shell::greet(cloud, &account::default_read(cloud)?);
+            }
+            return Ok(None);
+        }
+        let shutdown = cloud.map_or(0, |cloud| cloud.topology.shutdown_timeout);
+        if began.elapsed() > API_WAIT * 2 + Duration::from_secs(shutdown) {
+            return Err(Error::Said(format!(
+                "another `nephos` has the cloud in {} and its API does not answer; `nephos status` shows more, and \
+                 its log is {}",
+                dir.display(),
+                dir.join("run/supervisor.log").display()
+            )));
+        }
+        if !said {
+            say!("Another `nephos` is just starting or stopping the cloud in {}; waiting ...", dir.display());
+            said = true;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(None)
 }
 
 /// Only one supervisor a cloud. `None`: there is one already.
-fn lock(cloud: &Cloud) -> Result<Option<File>, Error> {
-    let path = cloud.run().join("supervisor.lock");
+pub fn lock(dir: &Path) -> Result<Option<File>, Error> {
+    let path = dir.join("run/supervisor.lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(Error::file("write", &path))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -171,13 +173,16 @@ fn lock(cloud: &Cloud) -> Result<Option<File>, Error> {
     }
 }
 
-/// True once SIGINT or SIGTERM has come.
+/// True once SIGINT, SIGTERM or SIGHUP has come. A SIGHUP that the caller has switched off (`nohup`) stays so.
 fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
-    if std::env::var_os("NEPHOS_DETACHED").is_some() {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    if detached() {
         let _ = rustix::process::setsid();
     }
+    let me = Process::of_pid(std::process::id());
+    let hup_ignored = me.is_some_and(|me| me.signal_mask("SigIgn", Signal::HUP));
     let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+    for signal in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| *signal != SIGHUP || !hup_ignored) {
         signal_hook::flag::register(signal, stop.clone())
             .map_err(|source| Error::Process { what: "listen for signals".into(), source })?;
     }
@@ -186,25 +191,33 @@ fn stop_on_signals() -> Result<Arc<AtomicBool>, Error> {
 
 /// A process that is looked after.
 #[derive(Default)]
-struct Charge {
-    child: Option<Child>,
+pub struct Charge {
+    /// Where this supervisor started it.
+    pub child: Option<Child>,
     started: Option<Instant>,
     backoff: Duration,
     start_at: Option<Instant>,
     starts: u32,
 }
 
-struct Supervisor {
-    cloud: Cloud,
-    members: Vec<Member>,
-    charges: BTreeMap<Member, Charge>,
+/// A cloud's processes, and what to do about them.
+pub struct Supervisor {
+    /// Theirs.
+    pub cloud: Cloud,
+    /// All that there should be, control plane first.
+    pub members: Vec<Member>,
+    /// What is known of each.
+    pub charges: BTreeMap<Member, Charge>,
     renew_at: Instant,
+    logs_at: Instant,
 }
 
 impl Supervisor {
-    fn new(cloud: Cloud) -> Result<Supervisor, Error> {
-        let members = cloud.members()?;
-        Ok(Supervisor { cloud, members, charges: BTreeMap::new(), renew_at: Instant::now() + RENEW_EVERY })
+    /// Starts nothing yet.
+    pub fn new(cloud: Cloud) -> Result<Supervisor, Error> {
+        let (members, now) = (cloud.members()?, Instant::now());
+        let (renew_at, logs_at) = (now + RENEW_EVERY, now);
+        Ok(Supervisor { cloud, members, charges: BTreeMap::new(), renew_at, logs_at })
     }
 
     fn write_own_pid(&self) -> Result<(), Error> {
@@ -219,8 +232,8 @@ impl Supervisor {
     /// A port that somebody else has is found out here, where it can be said well.
     fn port_check(&self) -> Result<(), Error> {
         let port = self.cloud.topology.port;
-        let region = self.members.iter().find(|member| member.identity.role == Role::Region);
-        if region.is_some_and(|region| matches!(process::state(&self.cloud, region), State::Running(_))) {
+        let running = process::running(&self.cloud, &self.members);
+        if running.iter().any(|(member, _)| member.identity.role == Role::Region) {
             return Ok(());
         }
         std::net::TcpListener::bind(("127.0.0.1", port)).map(drop).map_err(|error| {
@@ -230,35 +243,17 @@ impl Supervisor {
 
     /// What an earlier `kill` left dead comes back with `up`.
     fn forget_holds(&self) -> Result<(), Error> {
-        for member in &self.members {
-            let hold = self.cloud.run_file(member, "hold");
-            match fs::remove_file(&hold) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Error::file("remove", &hold)(error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.members.iter().try_for_each(|member| self.cloud.hold_remove(member))
     }
 
-    /// Starts what is dead and not held.
-    fn look(&mut self) -> Result<(), Error> {
-        for member in self.members.clone() {
+    /// Starts what is dead and not held. What fails is said, and tried again later.
+    fn look(&mut self) {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for member in &self.members {
             let charge = self.charges.entry(member.clone()).or_default();
-            if let Some(child) = &mut charge.child
-                && let Ok(Some(status)) = child.try_wait()
-            {
-                charge.child = None;
-                if !process::held(&self.cloud, &member) {
-                    eprintln!(
-                        "nephos: {} ended ({status}); starting it again. Its log: {}",
-                        member.label(),
-                        self.cloud.run_file(&member, "log").display()
-                    );
-                }
-            }
-            match process::state(&self.cloud, &member) {
+            charge.collect(&self.cloud, member);
+            match process::state(&self.cloud, member) {
                 State::Running(_) => {
                     if charge.started.is_some_and(|started| started.elapsed() > STEADY_AFTER) {
                         charge.backoff = Duration::ZERO;
@@ -266,44 +261,68 @@ impl Supervisor {
                 }
                 State::Held => charge.start_at = None,
                 State::Dead => {
-                    let now = Instant::now();
-                    let due = *charge.start_at.get_or_insert(now + charge.backoff);
-                    if now >= due {
-                        charge.backoff = (charge.backoff * 2).clamp(BACKOFF_FIRST, BACKOFF_LAST);
-                        charge.start_at = None;
-                        charge.started = Some(now);
-                        charge.starts += 1;
-                        charge.child = Some(spawn(&self.cloud, &member)?);
+                    if now >= *charge.start_at.get_or_insert(now + charge.backoff) {
+                        due.push(member.clone());
                     }
                 }
             }
         }
-        Ok(())
+        if due.is_empty() {
+            return;
+        }
+        // It may run without its pid file: a supervisor can die between the two.
+        let running = process::running(&self.cloud, &due);
+        for (member, process) in &running {
+            say!("{} runs already (pid {})", member.label(), process.pid());
+        }
+        for member in due.iter().filter(|due| !running.iter().any(|(member, _)| member == *due)) {
+            if let Some(charge) = self.charges.get_mut(member) {
+                charge.start(&self.cloud, member, now);
+            }
+        }
     }
 
     /// Renews certificates that are due. A process reads its own when it starts, so those that have a new one are
     /// ended and started again: guests do not notice.
-    fn renew(&mut self) -> Result<(), Error> {
+    fn renew(&mut self) {
         if Instant::now() < self.renew_at {
-            return Ok(());
+            return;
         }
-        self.renew_at = Instant::now() + RENEW_EVERY;
-        for member in self.cloud.certificates_renew()? {
+        let renewed = self.cloud.certificates_renew();
+        self.renew_at = Instant::now() + if renewed.is_ok() { RENEW_EVERY } else { RENEW_AGAIN };
+        let renewed = renewed.unwrap_or_else(|error| {
+            eprintln!("nephos: certificates cannot be renewed; trying again: {}", chain(&error));
+            Vec::new()
+        });
+        for member in renewed {
             if let State::Running(process) = process::state(&self.cloud, &member) {
                 say!("{} has a new certificate and is started again", member.label());
                 process.signal(Signal::TERM);
             }
         }
-        Ok(())
     }
 
-    /// Waits for the API, while looking after the processes. `None`: told to stop meanwhile.
+    fn logs_bound(&mut self) {
+        if Instant::now() < self.logs_at {
+            return;
+        }
+        self.logs_at = Instant::now() + LOGS_EVERY;
+        log::bound(&self.cloud.run().join("supervisor.log"));
+        for member in &self.members {
+            log::bound(&self.cloud.run_file(member, "log"));
+        }
+    }
+
+    /// Starts all, and waits for the API while looking after the processes. `None`: told to stop meanwhile.
     fn api_wait(&mut self, stop: &AtomicBool) -> Result<Option<Keys>, Error> {
         let began = Instant::now();
+        self.logs_bound();
+        let adopted = !process::running(&self.cloud, &self.members).is_empty();
         loop {
             if stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            self.look();
             if self.cloud.operator_address_file().exists()
                 && let Ok(keys) = account::default_ensure(&self.cloud)
             {
@@ -312,136 +331,76 @@ impl Supervisor {
                 return Ok(Some(keys));
             }
             let region = self.charges.iter().find(|(member, _)| member.identity.role == Role::Region);
-            let failing = region.is_some_and(|(_, charge)| charge.starts > 5);
-            if failing || began.elapsed() > API_WAIT {
-                let why = self.last_words();
-                let _ = self.stop();
-                return Err(Error::Said(format!("the region does not come up. Its log ends:\n{why}")));
+            let hopeless = !adopted && region.is_some_and(|(_, charge)| charge.starts > STARTS_MAX);
+            if hopeless || began.elapsed() > API_WAIT {
+                let region = region.map(|(member, _)| self.cloud.run_file(member, "log"));
+                let why = region.map(|path| log::end(&path)).unwrap_or_default();
+                let left = self.give_up();
+                return Err(Error::Said(format!("the region does not come up. {left}Its log ends:\n{why}")));
             }
             std::thread::sleep(Duration::from_millis(10));
-            self.look()?;
-        }
-    }
-
-    fn last_words(&self) -> String {
-        let region = self.members.iter().find(|member| member.identity.role == Role::Region);
-        let log = region.map(|region| self.cloud.run_file(region, "log"));
-        let text = log.and_then(|log| fs::read_to_string(log).ok()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(5).collect();
-        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-    }
-
-    /// Stops all: first the control plane, so that it does not take the guests' ends for their own doing; then the
-    /// hosts, each of which powers its guests off.
-    fn stop(&mut self) -> Result<(), Error> {
-        let _ = fs::remove_file(self.cloud.run().join("ready"));
-        let control: Vec<Member> = self.of_role(|role| role != Role::Host);
-        for member in &control {
-            if let State::Running(process) = process::state(&self.cloud, member) {
-                process.signal(Signal::TERM);
-            }
-        }
-        for member in &control {
-            self.end_wait(member, STOP_WAIT);
-        }
-        let hosts = self.of_role(|role| role == Role::Host);
-        say!("The control plane has stopped; {} hosts power their guests off ...", hosts.len());
-        let _ = std::io::stdout().flush();
-        for host in &hosts {
-            self.host_power_off(host)?;
-        }
-        let wait = Duration::from_secs(self.cloud.topology.shutdown_timeout) + STOP_WAIT;
-        for host in &hosts {
-            self.end_wait(host, wait);
-        }
-        for member in control.iter().chain(&hosts) {
-            let _ = fs::remove_file(self.cloud.run_file(member, "pid"));
-            let _ = fs::remove_file(self.cloud.run_file(member, "address"));
-        }
-        let _ = fs::remove_file(self.cloud.api_address_file());
-        let _ = fs::remove_file(self.cloud.operator_address_file());
-        let _ = fs::remove_file(self.cloud.run().join("supervisor.pid"));
-        say!("The cloud is down.");
-        Ok(())
-    }
-
-    fn of_role(&self, wanted: impl Fn(Role) -> bool) -> Vec<Member> {
-        self.members.iter().filter(|member| wanted(member.identity.role)).cloned().collect()
-    }
-
-    /// Tells a host that its machine goes down (SIGPWR). A host whose agent is dead gets one for this: its guests
-    /// must be powered off too.
-    fn host_power_off(&mut self, host: &Member) -> Result<(), Error> {
-        if !matches!(process::state(&self.cloud, host), State::Running(_)) {
-            let child = spawn(&self.cloud, host)?;
-            self.charges.entry(host.clone()).or_default().child = Some(child);
-        }
-        let State::Running(process) = process::state(&self.cloud, host) else { return Ok(()) };
-        // Until the agent listens for the signal it would only die of it.
-        let began = Instant::now();
-        while process.alive() && !listens_for_power(process.pid()) {
-            if began.elapsed() > STOP_WAIT {
-                return Err(Error::Said(format!(
-                    "{} does not come up to power its guests off",
-                    host.label()
-                )));
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        process.signal(Signal::POWER);
-        Ok(())
-    }
-
-    /// Waits for a process to end; kills it if it does not.
-    fn end_wait(&mut self, member: &Member, wait: Duration) {
-        let State::Running(process) = process::state(&self.cloud, member) else { return };
-        let began = Instant::now();
-        while process.alive() {
-            // A child stays a zombie until it is waited for, and `alive` knows that.
-            if began.elapsed() > wait {
-                eprintln!("nephos: {} does not end within {} s; killing it", member.label(), wait.as_secs());
-                process.signal(Signal::KILL);
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        if let Some(child) = self.charges.get_mut(member).and_then(|charge| charge.child.as_mut()) {
-            let _ = child.try_wait();
         }
     }
 }
 
-/// Whether a process catches SIGPWR (`SigCgt` of `/proc/PID/status`; proc(5)).
-fn listens_for_power(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let mask = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
-    mask & (1 << (Signal::POWER.as_raw() - 1)) != 0
+impl Charge {
+    /// Takes note of an end.
+    fn collect(&mut self, cloud: &Cloud, member: &Member) {
+        if let Some(child) = &mut self.child
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            self.child = None;
+            if !process::held(cloud, member) {
+                eprintln!(
+                    "nephos: {} ended ({status}); starting it again. Its log: {}",
+                    member.label(),
+                    cloud.run_file(member, "log").display()
+                );
+            }
+        }
+    }
+
+    fn start(&mut self, cloud: &Cloud, member: &Member, now: Instant) {
+        self.backoff = (self.backoff * 2).clamp(BACKOFF_FIRST, BACKOFF_LAST);
+        self.start_at = None;
+        self.started = Some(now);
+        self.starts += 1;
+        match spawn(cloud, member) {
+            // `kill` may have looked for the process just before it was there.
+            Ok(mut child) if process::held(cloud, member) => {
+                let _ = child.kill().and_then(|()| child.wait());
+            }
+            Ok(child) => self.child = Some(child),
+            Err(error) => eprintln!("nephos: {}; trying again", chain(&error)),
+        }
+    }
 }
 
-/// Starts a member's process and writes its pid file.
-fn spawn(cloud: &Cloud, member: &Member) -> Result<Child, Error> {
+/// Starts a member's process, out of reach of the terminal's ctrl-C, and writes its pid file.
+pub fn spawn(cloud: &Cloud, member: &Member) -> Result<Child, Error> {
     let path = cloud.run_file(member, "log");
-    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
-        let _ = fs::rename(&path, cloud.run_file(member, "log.old"));
-    }
     let log =
         OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
     let failed = |source| Error::Process { what: format!("start {}", member.label()), source };
     let errors = log.try_clone().map_err(failed)?;
-    let exe = std::env::current_exe().map_err(failed)?;
-    let child = Command::new(exe)
+    // This very program, also where its file was replaced meanwhile.
+    let child = Command::new("/proc/self/exe")
+        .arg0("nephos")
         .arg(member.identity.role.as_str())
         .arg("--config")
         .arg(cloud.config_file(member))
-        .env_remove("NEPHOS_DETACHED")
+        .env_remove(DETACHED)
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(errors)
         .spawn()
         .map_err(failed)?;
-    if let Some(process) = Process::of_pid(child.id()) {
-        process.write(&cloud.run_file(member, "pid"))?;
+    if let Some(process) = Process::of_pid(child.id())
+        && let Err(error) = process.write(&cloud.run_file(member, "pid"))
+    {
+        // It is found by its command line, and the file written then.
+        eprintln!("nephos: {}", chain(&error));
     }
     Ok(child)
 }

@@ -21,10 +21,13 @@ use contract::{
 };
 use metastore::{Commit, CommitError, Condition, Entry, Key, Op, Revision};
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// How long a restarted cell takes the hosts that it knows for alive although it has not heard them yet.
 pub(crate) const LEASE: Duration = Duration::from_secs(15);
+/// Reports to the region at one tick, so that a cell with very many VMs does not overrun its link's queue.
+pub(crate) const REPORTS_MAX: usize = 2_000;
 /// The least time between two sendings of the same thing to the same peer.
 pub(crate) const RESEND_AFTER: Duration = Duration::from_secs(1);
 
@@ -123,6 +126,8 @@ pub struct Cell {
     /// The first instant that this process saw.
     pub(crate) started: Option<Timestamp>,
     pub(crate) region_up: bool,
+    /// Behind which VM a region that has come up is still to be told; `None`: it was told of all.
+    pub(crate) told: Option<Bound<InstanceId>>,
     region_term: u64,
     pub(crate) zone_up: bool,
     pub(crate) summary: SummarySent,
@@ -153,6 +158,7 @@ impl Cell {
             incarnation,
             started: None,
             region_up: false,
+            told: None,
             region_term: 0,
             zone_up: false,
             summary: SummarySent::default(),
@@ -212,6 +218,7 @@ impl Cell {
                 None => {}
             },
             Event::Tick => {
+                self.vms_tell(now, &mut out);
                 self.vm_reports_resend(now, &mut out);
                 self.host_documents_resend(now, &mut out);
                 self.graves.expire(now);
@@ -228,10 +235,8 @@ impl Cell {
         let hello =
             CellHello { cell_id: self.identity.cell.to_string(), zone: self.identity.zone.to_string() };
         out.push(Effect::ToRegion(FromCell { message: Some(from_cell::Message::Hello(hello)) }));
-        let all: Vec<InstanceId> = self.vms.keys().copied().collect();
-        for instance in all {
-            self.vm_report_send(now, instance, out);
-        }
+        self.told = Some(Bound::Unbounded);
+        self.vms_tell(now, out);
     }
 
     fn region_message(&mut self, now: Timestamp, message: ToCell, out: &mut Vec<Effect>) {

@@ -11,7 +11,7 @@
 //! Invariant: nothing here decides; a message is passed on, or refused for who sent it.
 
 use crate::cell::{Cell, CellIdentity, Effect, Event, RecoverError, Ticket};
-use base::clock::Timestamp;
+use base::clock::SteadyClock;
 use base::config::{Address, CrashAt};
 use base::generation::Term;
 use base::ids::{CellId, HostId, ZoneName};
@@ -311,6 +311,7 @@ impl Shell {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stop);
+        let mut clock = SteadyClock::start();
         loop {
             let event = tokio::select! {
                 () = &mut stop => return Ok(()),
@@ -330,7 +331,7 @@ impl Shell {
                 _ = tick.tick() => Some(Event::Tick),
             };
             if let Some(event) = event {
-                for effect in self.cell.apply(Timestamp::now(), event) {
+                for effect in self.cell.apply(clock.now(), event) {
                     self.carry_out(effect);
                 }
             }

@@ -26,9 +26,14 @@ use tokio::sync::Semaphore;
 
 /// A client that does not finish its header or its body by then is let go.
 const READ_TIMEOUT: Duration = Duration::from_secs(20);
-/// A body that is too large is still read so far, and dropped: a client that is cut off while it sends sees a broken
-/// connection and not the answer that says why.
-const DROPPED_BYTES_MAX: usize = 64 << 20;
+/// What of a body that is too large is still read, so that the client hears why before its connection is closed.
+const DISCARD_BYTES_MAX: usize = 16 << 20;
+/// A request's line and headers.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests whose bodies are in memory at once: bounds what strangers can make us hold.
+const BODIES_MAX: usize = 256;
+/// How long requests that are being answered have when the process ends.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
 /// Signing keys that are remembered.
@@ -61,6 +66,7 @@ pub struct Gateway {
     keys: SigningKeys,
     throttle: Throttle,
     random: Mutex<Random>,
+    bodies: Semaphore,
 }
 
 static TABLES: [&ServiceTable; 3] = [&ec2::SERVICE, &sts::SERVICE, &service_quotas::SERVICE];
@@ -86,6 +92,7 @@ impl Gateway {
             credentials,
             keys: SigningKeys::new(SIGNING_KEYS_MAX),
             random: Mutex::new(Random::from_os()),
+            bodies: Semaphore::new(BODIES_MAX),
         })
     }
 
@@ -120,6 +127,7 @@ impl Gateway {
         let served = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(READ_TIMEOUT)
+            .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service)
             .await;
         if let Err(error) = served {
@@ -135,6 +143,7 @@ impl Gateway {
         let began = Instant::now();
         let request_id = self.request_id();
         let (parts, body) = request.into_parts();
+        let _held = self.bodies.acquire().await;
         let body = read(body).await;
         let mut log = Line::default();
         let response = self.answer(&parts, &body, peer, &request_id, &mut log).await;
@@ -148,7 +157,7 @@ impl Gateway {
             micros = began.elapsed().as_micros() as u64,
             "call"
         );
-        // What is left of a body that was not read would be taken for the next request.
+        // What may be left of a body that was not read would be taken for the next request.
         to_http(response, body.is_err())
     }
 
@@ -193,7 +202,7 @@ impl Gateway {
             Ok(call) => call,
             Err(error) => return refuse(error),
         };
-        log.operation.clone_from(&call.operation);
+        log.operation = call.operation.chars().take(64).collect();
         let (region, id) = (&self.config.region, request_id.to_owned());
         let caller = caller(credential, access_key_id, region, &request, id, peer.ip());
         match service.name {
@@ -201,6 +210,12 @@ impl Gateway {
             "sts" => self.services.sts.dispatch(&caller, call).await,
             _ => self.services.service_quotas.dispatch(&caller, call).await,
         }
+    }
+
+    /// Waits until no request is being answered, for a moment at most: what is durable should be heard of.
+    pub async fn drained(&self) {
+        let all = u32::try_from(BODIES_MAX).unwrap_or(u32::MAX);
+        let _ = tokio::time::timeout(DRAIN, self.bodies.acquire_many(all)).await;
     }
 
     /// Unique, in the form of a UUID (RFC 9562, version 4).
@@ -223,27 +238,28 @@ struct Line {
 
 /// The whole body, bounded in size and time.
 async fn read(body: Incoming) -> Result<Bytes, Unread> {
-    tokio::time::timeout(READ_TIMEOUT, read_bounded(body)).await.unwrap_or(Err(Unread::TooSlow))
+    match tokio::time::timeout(READ_TIMEOUT, read_whole(body)).await {
+        Ok(read) => read,
+        Err(_) => Err(Unread::TooSlow),
+    }
 }
 
-async fn read_bounded(mut body: Incoming) -> Result<Bytes, Unread> {
-    if body.size_hint().lower() > DROPPED_BYTES_MAX as u64 {
-        return Err(Unread::TooLarge);
-    }
-    let (mut kept, mut length) = (Vec::new(), 0);
+async fn read_whole(mut body: Incoming) -> Result<Bytes, Unread> {
+    let mut whole = Vec::with_capacity((body.size_hint().lower() as usize).min(Limits::BYTES));
+    let mut seen = 0;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Unread::Broken(error.to_string()))?;
+        let frame = frame.map_err(|error| Unread::Broken(base::error::chain(&error)))?;
         let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length <= Limits::BYTES {
-            kept.extend_from_slice(&data);
-        } else if length <= DROPPED_BYTES_MAX {
-            kept = Vec::new();
-        } else {
+        seen += data.len();
+        if seen <= Limits::BYTES {
+            whole.extend_from_slice(&data);
+        } else if seen > DISCARD_BYTES_MAX {
             break;
+        } else {
+            whole = Vec::new();
         }
     }
-    if length > Limits::BYTES { Err(Unread::TooLarge) } else { Ok(kept.into()) }
+    if seen > Limits::BYTES { Err(Unread::TooLarge) } else { Ok(whole.into()) }
 }
 
 fn unread_error(unread: &Unread) -> ApiError {

@@ -42,6 +42,7 @@ pub struct Account {
     /// Members of unsettled launches that have a record of their own.
     stored: BTreeSet<InstanceId>,
     vcpus_occupied: u32,
+    vcpus_by_zone: BTreeMap<String, u32>,
 }
 
 impl Model {
@@ -199,16 +200,31 @@ impl Account {
         self.vcpus_occupied
     }
 
+    /// The same by zone; zones without any may be missing.
+    pub fn vcpus_by_zone(&self) -> &BTreeMap<String, u32> {
+        &self.vcpus_by_zone
+    }
+
     fn insert_instance(&mut self, id: InstanceId, record: Arc<InstanceRecord>) {
-        self.vcpus_occupied += record.vcpus_occupied();
-        if let Some(old) = self.instances.insert(id, record) {
-            self.vcpus_occupied -= old.vcpus_occupied();
+        self.remove_instance(id);
+        let vcpus = record.vcpus_occupied();
+        self.vcpus_occupied += vcpus;
+        match self.vcpus_by_zone.get_mut(&record.zone) {
+            Some(zone) => *zone += vcpus,
+            None => {
+                self.vcpus_by_zone.insert(record.zone.clone(), vcpus);
+            }
         }
+        self.instances.insert(id, record);
     }
 
     fn remove_instance(&mut self, id: InstanceId) {
         if let Some(old) = self.instances.remove(&id) {
-            self.vcpus_occupied -= old.vcpus_occupied();
+            let vcpus = old.vcpus_occupied();
+            self.vcpus_occupied -= vcpus;
+            if let Some(zone) = self.vcpus_by_zone.get_mut(&old.zone) {
+                *zone -= vcpus;
+            }
         }
     }
 }

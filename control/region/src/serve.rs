@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::operator::OperatorService;
 use crate::record::RecordError;
 use crate::region::{Effect, Event, Identity, Region};
-use base::clock::Timestamp;
+use base::clock::SteadyClock;
 use base::config::CrashAt;
 use base::generation::Term;
 use base::ids::{CellId, ZoneName};
@@ -141,13 +141,17 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     let owner = Owner::new(region, store, config.crash_at.clone());
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
+    let serving = tokio::spawn(gateway.clone().serve(api_listener));
+    let ended = tokio::select! {
         ended = owner.run(input, asks) => ended,
-        () = gateway.serve(api_listener) => Ok(()),
         served = operator => Ok(served?),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-    }
+    };
+    // With the owner gone, whoever still waits for it is answered that the region is stopping.
+    serving.abort();
+    gateway.drained().await;
+    ended
 }
 
 /// Becomes the leader: raises the term, durably. Every later commit is conditional on it.
@@ -251,6 +255,7 @@ type Change = oneshot::Sender<Result<crate::request::Answer, crate::refusal::Ref
 /// The task that owns the core.
 struct Owner {
     region: Region,
+    clock: SteadyClock,
     store: Store,
     crash_at: Option<CrashAt>,
     cells: BTreeMap<CellId, Outbox<ToCell>>,
@@ -269,6 +274,7 @@ impl Owner {
         let (committed, commits) = mpsc::unbounded_channel();
         Owner {
             region,
+            clock: SteadyClock::start(),
             store,
             crash_at,
             cells: BTreeMap::new(),
@@ -358,7 +364,7 @@ impl Owner {
     }
 
     fn carry_out(&mut self, event: Event) {
-        for effect in self.region.apply(Timestamp::now(), event) {
+        for effect in self.region.apply(self.clock.now(), event) {
             match effect {
                 Effect::Commit { ticket, commit } => self.commit(ticket, commit),
                 Effect::ToCell(cell, message) => {

@@ -4,7 +4,7 @@
 //! Invariant: nothing here decides; a message is passed on, or refused for who sent it.
 
 use crate::zone::{Effect, Event, Zone};
-use base::clock::Timestamp;
+use base::clock::SteadyClock;
 use base::ids::{CellId, ZoneName};
 use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, Role, TrustError};
@@ -178,6 +178,7 @@ impl Shell {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stop);
+        let mut clock = SteadyClock::start();
         loop {
             let event = tokio::select! {
                 () = &mut stop => return Ok(()),
@@ -189,7 +190,7 @@ impl Shell {
                 _ = tick.tick() => Some(Event::Tick),
             };
             let Some(event) = event else { continue };
-            for Effect::ToRegion(summary) in self.zone.apply(Timestamp::now(), event) {
+            for Effect::ToRegion(summary) in self.zone.apply(clock.now(), event) {
                 if let Some((_, outbox)) = &self.region {
                     outbox.send(summary);
                 }

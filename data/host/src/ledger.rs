@@ -35,6 +35,8 @@ pub struct HostRecord {
     pub term: Term,
     /// Of the document that the VM records come from.
     pub document_generation: Generation,
+    /// The host was told to power its guests off: what went down since then went down with it.
+    pub going_down: bool,
 }
 
 /// What the host knows of one VM.
@@ -311,6 +313,8 @@ struct StoredHost {
     term: u64,
     #[prost(message, optional, tag = "2")]
     document_generation: Option<contract::Generation>,
+    #[prost(bool, tag = "3")]
+    going_down: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -339,14 +343,15 @@ struct StoredStop {
 
 impl From<HostRecord> for StoredHost {
     fn from(host: HostRecord) -> Self {
-        StoredHost { term: host.term.0, document_generation: Some(host.document_generation.into()) }
+        let HostRecord { term, document_generation, going_down } = host;
+        StoredHost { term: term.0, document_generation: Some(document_generation.into()), going_down }
     }
 }
 
 impl From<StoredHost> for HostRecord {
     fn from(stored: StoredHost) -> Self {
         let document_generation = contract::convert::generation(stored.document_generation);
-        HostRecord { term: Term(stored.term), document_generation }
+        HostRecord { term: Term(stored.term), document_generation, going_down: stored.going_down }
     }
 }
 
@@ -396,7 +401,7 @@ mod tests {
     }
 
     fn change(record: Option<VmRecord>) -> LedgerChange {
-        let host = HostRecord { term: Term(4), document_generation: Generation::new(1, 9) };
+        let host = HostRecord { term: Term(4), document_generation: Generation::new(1, 9), going_down: true };
         LedgerChange { host: Some(host), vms: BTreeMap::from([(ID.parse().unwrap(), record)]) }
     }
 

@@ -151,8 +151,9 @@ fn directory_open(config: &HostConfig) -> Result<PathBuf, HostError> {
 
 /// The lock that keeps a second agent out, held by the file's being open.
 fn lock(directory: &Path) -> Result<std::fs::File, HostError> {
+    use std::os::unix::fs::OpenOptionsExt;
     let path = directory.join("lock");
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(|source| HostError::File { path: path.clone(), source })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

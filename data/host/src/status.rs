@@ -183,7 +183,15 @@ fn short(name: &str, prefix: &str) -> String {
 
 /// Puts the status in its place, whole. Not durable: it is written anew at every start.
 pub(crate) fn write(directory: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
     let fresh = directory.join(".status.json.new");
-    std::fs::write(&fresh, bytes)?;
+    // Made anew: the mode of one that is there would stay.
+    match std::fs::remove_file(&fresh) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(&fresh)?.write_all(bytes)?;
     std::fs::rename(&fresh, directory.join("status.json"))
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Wall-clock time, in milliseconds since the Unix epoch. In the simulator: virtual time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -42,6 +42,33 @@ impl Timestamp {
             .ok()
             .and_then(|instant| instant.format(&format).ok())
             .unwrap_or_else(|| String::from("9999-12-31T23:59:59.999Z"))
+    }
+}
+
+/// A process's clock: the machine's time, but never backwards. A core compares the times that it is given, and would
+/// wait for as long as an administrator has set the clock back.
+#[derive(Debug)]
+pub struct SteadyClock {
+    started: Timestamp,
+    at: Instant,
+}
+
+impl SteadyClock {
+    /// A clock that agrees with the machine's now.
+    pub fn start() -> Self {
+        SteadyClock { started: Timestamp::now(), at: Instant::now() }
+    }
+
+    /// The time now. Follows the machine's clock forwards, by whatever step; where that goes backwards, time goes on
+    /// from where it was.
+    pub fn now(&mut self) -> Timestamp {
+        let steady = self.started + self.at.elapsed();
+        let machine = Timestamp::now();
+        if machine > steady {
+            *self = SteadyClock { started: machine, at: Instant::now() };
+            return machine;
+        }
+        steady
     }
 }
 

@@ -7,7 +7,7 @@ mod tests;
 
 pub use reconcile::{Intent, Observed};
 
-use crate::cell::{Cell, Effect, RESEND_AFTER};
+use crate::cell::{Cell, Effect, REPORTS_MAX, RESEND_AFTER};
 use crate::placement::{HostFacts, PlaceRequest, Placed, Refusal, Room, plan};
 use base::clock::Timestamp;
 use base::generation::{Attempt, Generation};
@@ -18,6 +18,7 @@ use metastore::{CommitError, Revision};
 use reconcile::Decision;
 use record::{Place, VmRecord, VmState};
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// VMs of one RunInstances call.
@@ -390,6 +391,17 @@ impl Cell {
         self.answer_send(report, out);
     }
 
+    /// Goes on telling a region that has come up about every VM: as many at a time as its link's queue can take.
+    pub(crate) fn vms_tell(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
+        let Some(behind) = self.told.filter(|_| self.region_up) else { return };
+        let next: Vec<InstanceId> =
+            self.vms.range((behind, Bound::Unbounded)).take(REPORTS_MAX).map(|(id, _)| *id).collect();
+        self.told = next.last().filter(|_| next.len() == REPORTS_MAX).map(|last| Bound::Excluded(*last));
+        for instance in next {
+            self.vm_report_send(now, instance, out);
+        }
+    }
+
     /// Says again what the region has not acknowledged.
     pub(crate) fn vm_reports_resend(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         if !self.region_up {
@@ -399,7 +411,8 @@ impl Cell {
             let reported = self.vms.get(*instance).and_then(|vm| vm.reported.as_ref());
             reported.is_none_or(|(_, at)| now.since(*at) >= RESEND_AFTER)
         };
-        let due: Vec<InstanceId> = self.unacknowledged.iter().filter(due).copied().collect();
+        let due: Vec<InstanceId> =
+            self.unacknowledged.iter().filter(due).take(REPORTS_MAX).copied().collect();
         for instance in due {
             self.vm_report_send(now, instance, out);
         }

@@ -41,14 +41,9 @@ impl Scene<'_> {
 
     /// vCPUs of the account's instances, by zone.
     fn occupied(&self) -> BTreeMap<ZoneName, u32> {
-        let mut occupied: BTreeMap<ZoneName, u32> = BTreeMap::new();
-        let account = self.model.account(self.account);
-        for record in account.into_iter().flat_map(|account| account.instances.values()) {
-            if let Ok(zone) = record.zone.parse() {
-                *occupied.entry(zone).or_default() += record.vcpus_occupied();
-            }
-        }
-        occupied
+        let zones = self.model.account(self.account).map(Account::vcpus_by_zone);
+        let zones = zones.into_iter().flatten();
+        zones.filter_map(|(zone, vcpus)| Some((zone.parse().ok()?, *vcpus))).collect()
     }
 }
 

@@ -154,6 +154,23 @@ impl Vm {
         let record = held.clone();
         Vm { record, held, state, deaths: Vec::new(), restarts: 0, message: String::new() }
     }
+
+    /// The ledger wants it to run.
+    fn runs_by_record(&self) -> bool {
+        let runs = |held: &VmRecord| held.target() == Target::Running && !held.stopped_for_good();
+        self.held.as_ref().is_some_and(runs)
+    }
+}
+
+/// How far the host is with powering its guests off.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PowerOffStage {
+    /// It does not.
+    No,
+    /// It was told to, and the ledger is being told: until then no power button is pressed and nothing starts.
+    Unwritten,
+    /// Guests go down.
+    Now,
 }
 
 struct InFlight {
@@ -231,9 +248,11 @@ impl HostAgent {
             Event::AcceleratorKnown(accelerator) => self.capacity.accelerator = accelerator,
             Event::PowerOff => {
                 self.going_down = true;
+                self.host.going_down = true;
                 self.pursue_all(now, &mut effects);
             }
         }
+        self.going_down_forget();
         self.flush(now, &mut effects);
         self.report(now, &mut effects);
         if self.going_down && self.surveyed && !self.all_stopped_said && self.all_down() {
@@ -262,6 +281,10 @@ impl HostAgent {
             vm.state = VmState::Running;
             if halted {
                 self.halted_unseen(id, now);
+            } else if self.host_held.going_down && vm.runs_by_record() {
+                // It may have heard the power button, and go off at any moment: what was begun is finished.
+                let deadline = now + self.capacity.shutdown_timeout;
+                vm.state = VmState::Asked { purpose: Purpose::HostDown, deadline, again_at: now };
             }
         }
         self.pursue_all(now, effects);
@@ -273,6 +296,7 @@ impl HostAgent {
         let asked = vm.held.as_ref().and_then(|held| match held.target() {
             Target::Stopped => Some(Purpose::Stop(held.generation())),
             Target::Destroyed => Some(Purpose::Destroy),
+            _ if self.host_held.going_down => Some(Purpose::HostDown),
             _ if held.reboots_done < held.reboots() => Some(Purpose::Reboot),
             _ => None,
         });
@@ -280,6 +304,24 @@ impl HostAgent {
             vm.state = VmState::Asked { purpose, deadline: now, again_at: now };
         }
         self.hear(id, VmmEvent::GuestShutdown, now);
+    }
+
+    /// The ledger forgets that the host was going down once every guest that this concerned is back.
+    fn going_down_forget(&mut self) {
+        let concerned = |vm: &Vm| vm.state.purpose() == Some(Purpose::HostDown);
+        if self.surveyed && !self.going_down && self.host.going_down && !self.vms.values().any(concerned) {
+            self.host.going_down = false;
+        }
+    }
+
+    /// Whether guests go down with the host: told to, and the ledger knows, so that a successor of this agent does
+    /// not take their ends for their own doing. A ledger that cannot be written does not hold a host up.
+    fn power_off_stage(&self) -> PowerOffStage {
+        match (self.going_down, self.host_held.going_down || !self.ledger_failure.is_empty()) {
+            (false, _) => PowerOffStage::No,
+            (true, false) => PowerOffStage::Unwritten,
+            (true, true) => PowerOffStage::Now,
+        }
     }
 
     fn cell_up(&mut self, effects: &mut Vec<Effect>) {
@@ -406,6 +448,10 @@ impl HostAgent {
         if newly_running {
             effects.push(Effect::Step(LaunchStep::LedgerWritten));
         }
+        if self.going_down {
+            self.pursue_all(now, effects);
+            return;
+        }
         for id in ids {
             self.pursue(id, now, effects);
         }
@@ -490,8 +536,9 @@ impl HostAgent {
 
     fn pursue(&mut self, id: InstanceId, now: Timestamp, effects: &mut Vec<Effect>) {
         let pending = self.pending(id);
+        let stage = self.power_off_stage();
         let Some(vm) = self.vms.get_mut(&id) else { return };
-        let want = want(vm.held.as_ref(), self.going_down);
+        let want = want(vm.held.as_ref(), stage);
         let state = std::mem::replace(&mut vm.state, VmState::Unsurveyed);
         let (state, action) = state.pursue(want, pending, now, self.capacity.shutdown_timeout);
         vm.state = state;
@@ -630,14 +677,15 @@ impl HostAgent {
 }
 
 /// What the held record makes of a VM.
-fn want(held: Option<&VmRecord>, going_down: bool) -> Want {
+fn want(held: Option<&VmRecord>, power_off: PowerOffStage) -> Want {
     let Some(held) = held else { return Want::Leave };
     let (generation, force) = (held.generation(), held.assignment.force);
     match held.target() {
         Target::Destroyed => Want::Destroy { force },
         Target::Stopped => Want::Stop { generation, force, recorded: held.stopped.is_some() },
         Target::Running if held.stopped_for_good() => Want::Stop { generation, force: false, recorded: true },
-        Target::Running if going_down => Want::Rest,
+        Target::Running if power_off == PowerOffStage::Unwritten => Want::Leave,
+        Target::Running if power_off == PowerOffStage::Now => Want::Rest,
         Target::Running => {
             let reboot = held.reboots_done < held.reboots();
             Want::Run { reboot, prepare: reboot || held.stopped.is_some() }

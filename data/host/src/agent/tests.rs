@@ -87,6 +87,11 @@ impl World {
         }
     }
 
+    fn pass_without_agent(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        self.vmm.due(self.now);
+    }
+
     fn settle(&mut self) {
         self.pass(Duration::from_secs(3));
     }
@@ -398,6 +403,42 @@ fn a_host_that_goes_down_stops_its_guests_and_starts_them_when_it_is_back() {
     world.settle();
     assert_eq!(world.guests(), [vm(1)]);
     assert_eq!(world.phase(vm(1)), RUNNING);
+}
+
+#[test]
+fn a_host_whose_agent_dies_while_it_goes_down_does_not_blame_its_guests() {
+    // The guest goes off before the next agent looks, or after.
+    for halts_first in [true, false] {
+        let mut world = World::new();
+        world.set(vm(1), Target::Running);
+        world.set(vm(2), Target::Running);
+        world.event(Event::PowerOff);
+        assert!(world.disk.host.going_down);
+        world.agent = agent(&world.disk);
+        if halts_first {
+            world.pass_without_agent(Duration::from_secs(1));
+        }
+        world.agent_start();
+        world.settle();
+        assert_eq!(world.guests(), [vm(1), vm(2)], "halts first: {halts_first}");
+        assert_eq!(world.phase(vm(1)), RUNNING);
+        assert!(!world.disk.host.going_down, "forgotten once all are back");
+        world.vmm.guest_shutdown(world.now, vm(1));
+        world.settle();
+        assert_eq!(world.phase(vm(1)), (Phase::Stopped, StopCause::Guest));
+    }
+}
+
+#[test]
+fn no_power_button_is_pressed_before_the_ledger_knows_that_the_host_goes_down() {
+    let mut agent = agent(&Ledger::default());
+    let now = Timestamp::from_unix_ms(1_000);
+    agent.apply(now, Event::Surveyed(Vec::new()));
+    let effects = agent.apply(now, Event::PowerOff);
+    let [Effect::Persist { ticket, change }] = effects.as_slice() else { panic!("{effects:?}") };
+    assert!(change.host.unwrap().going_down);
+    let effects = agent.apply(now, Event::Persisted { ticket: *ticket, result: Ok(()) });
+    assert_eq!(effects, [Effect::AllStopped]);
 }
 
 #[test]

@@ -141,6 +141,22 @@ impl VmState {
         }
     }
 
+    /// Why the guest goes down, if it does.
+    pub(super) fn purpose(&self) -> Option<Purpose> {
+        match self {
+            VmState::Asked { purpose, .. }
+            | VmState::Halted { purpose }
+            | VmState::Cutting { purpose, .. } => Some(*purpose),
+            VmState::Unsurveyed
+            | VmState::Down { .. }
+            | VmState::Starting { .. }
+            | VmState::Running
+            | VmState::Resting { .. }
+            | VmState::Destroying { .. }
+            | VmState::Destroyed => None,
+        }
+    }
+
     /// The state after `event`. A word that does not fit the state is late, and changes nothing.
     pub(super) fn hear(self, event: VmmEvent, generation: Generation, now: Timestamp) -> (VmState, Heard) {
         match event {

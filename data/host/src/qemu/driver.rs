@@ -24,12 +24,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
 
-/// Commands that wait for one VM. The agent has at most a handful under way; console reads beyond are dropped.
+/// Commands that wait for one VM...
 const COMMANDS_MAX: usize = 64;
+/// ...of which so many are never taken by console reads, which anybody may ask for: the agent has at most a handful
+/// of others under way.
+const COMMANDS_KEPT: usize = 8;
 const CONSOLE_EVERY: Duration = Duration::from_secs(1);
 /// How long a QEMU may take from exec to its first answer.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const ADOPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection that is made again may keep a VM's commands waiting.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_AGAIN: Duration = Duration::from_millis(20);
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -102,6 +107,17 @@ impl Vmm for QemuDriver {
     fn command(&mut self, vm: InstanceId, command: VmmCommand) {
         let open = self.workers.get(&vm).filter(|worker| !worker.is_closed()).cloned();
         let worker = open.unwrap_or_else(|| self.worker(vm, None));
+        if let VmmCommand::ConsoleRead { request_id, .. } = command
+            && worker.capacity() < COMMANDS_KEPT
+        {
+            let (data, written_unix_ms) = Default::default();
+            let answer = VmmEvent::Console { request_id, data, written_unix_ms };
+            if self.events.try_send((vm, answer)).is_err() {
+                tracing::warn!(%vm, "too many console reads; one is not answered");
+            }
+            return;
+        }
+        // The agent asks again for what it waits for.
         if let Err(refused) = worker.try_send(command) {
             let command = refused.into_inner();
             tracing::error!(%vm, ?command, "a VM's queue is full; the command is dropped");
@@ -298,7 +314,9 @@ impl Worker {
             self.execute("quit", json!({})).await;
         }
         let Some(running) = &mut self.running else { return true };
-        let mut gone = politely && timeout(QUIT_TIMEOUT, running.process.ended()).await.is_ok();
+        // To whom nobody can speak, nothing polite can have been said.
+        let mut gone =
+            politely && running.qmp.is_some() && timeout(QUIT_TIMEOUT, running.process.ended()).await.is_ok();
         if !gone {
             running.process.kill();
             gone = timeout(KILL_TIMEOUT, running.process.ended()).await.is_ok();
@@ -376,10 +394,12 @@ impl Worker {
 
     /// Once a second: the console, a lost connection, a paused guest.
     async fn look_after(&mut self) -> Option<VmmEvent> {
+        process::log_bound(&self.place.directory(self.vm));
         let running = self.running.as_mut()?;
         if running.qmp.is_none() {
             let socket = self.place.directory(self.vm).join(files::QMP_SOCKET);
-            running.qmp = QmpClient::connect(&socket).await.ok();
+            let qmp = timeout(RECONNECT_TIMEOUT, QmpClient::connect(&socket)).await;
+            running.qmp = qmp.ok().and_then(Result::ok);
             return self.state_look().await;
         }
         let (stalled, asked) = (running.stalled, running.asked && !running.halted);

@@ -3,10 +3,11 @@
 //! ```text
 //!   vms/i-…/            the agent's, 0711
 //!     vm.pb             the ledger's record
-//!     meta-data         opt/nephos/meta-data        agent's, readable by the VM's group
+//!     disk-made         says that disk.qcow2 was made once: it is never made again
+//!     meta-data         opt/nephos/meta-data        the VM's user's, 0400
 //!     user-data         opt/nephos/user-data        the same
 //!     console.log       see crate::console          agent's
-//!     qemu.log          what QEMU prints            written by QEMU through its stderr
+//!     qemu.log          what QEMU prints            written by QEMU through its stderr; bounded
 //!     machine/          the VM's user's, 0700
 //!       disk.qcow2      overlay on the image's disk
 //!       qmp.sock        how the agent speaks to QEMU
@@ -28,6 +29,7 @@ use base::ids::InstanceId;
 pub(crate) mod files {
     pub(crate) const MACHINE: &str = "machine";
     pub(crate) const DISK: &str = "machine/disk.qcow2";
+    pub(crate) const DISK_MADE: &str = "disk-made";
     pub(crate) const QMP_SOCKET: &str = "machine/qmp.sock";
     pub(crate) const PID: &str = "machine/qemu.pid";
     pub(crate) const META_DATA: &str = "meta-data";

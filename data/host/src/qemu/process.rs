@@ -56,6 +56,9 @@ pub enum ProcessError {
         #[source]
         source: io::Error,
     },
+    /// The VM had a disk, and has none: a fresh one would pass for it.
+    #[error("its disk is gone: {0} does not exist")]
+    DiskGone(PathBuf),
     /// The overlay cannot be made.
     #[error("qemu-img cannot make the disk: {0}")]
     Disk(String),
@@ -164,8 +167,10 @@ pub fn start(
     make_directory(&directory, 0o711)?;
     let credentials = prepare(place, vm, spec, &image, accelerator)?;
     let log = directory.join(files::LOG);
-    let output = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&log);
+    // For appending, so that it can be emptied while QEMU writes it: see `log_bound`.
+    let output = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
     let output = output.map_err(file_error("write", &log))?;
+    output.set_len(0).map_err(file_error("empty", &log))?;
     let cgroup = isolation::cgroup_ensure(vm, spec);
 
     let mut command = Command::new(QEMU);
@@ -228,9 +233,10 @@ fn prepare(
         (files::USER_DATA, spec.user_data.as_slice()),
     ] {
         let path = directory.join(name);
-        base::disk::file_replace(&path, bytes, 0o640).map_err(file_error("write", &path))?;
-        if let Some(Credentials { gid, .. }) = credentials {
-            std::os::unix::fs::lchown(&path, None, Some(gid)).map_err(file_error("give away", &path))?;
+        base::disk::file_replace(&path, bytes, 0o400).map_err(file_error("write", &path))?;
+        if let Some(Credentials { uid, .. }) = credentials {
+            // The VM's alone: its group may be that of /dev/kvm, which all VMs share.
+            own(&path, uid, uid)?;
         }
     }
     if let Some(Credentials { uid, .. }) = credentials {
@@ -264,18 +270,23 @@ fn disk_ensure(
     credentials: Option<Credentials>,
 ) -> Result<(), ProcessError> {
     let disk = directory.join(files::DISK);
-    if disk.symlink_metadata().is_ok() {
-        return Ok(());
+    let made = directory.join(files::DISK_MADE);
+    match (disk.symlink_metadata().is_ok(), made.exists()) {
+        (true, true) => return Ok(()),
+        // A crash between the two.
+        (true, false) => return made_note(directory, &made),
+        (false, true) => return Err(ProcessError::DiskGone(disk)),
+        (false, false) => {}
     }
     let fresh = directory.join("disk.new");
-    let made = std::process::Command::new(QEMU_IMG)
+    let output = std::process::Command::new(QEMU_IMG)
         .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
         .args([image.disk.as_os_str(), fresh.as_os_str()])
         .stdin(std::process::Stdio::null())
         .output()
         .map_err(|source| ProcessError::Execute { program: QEMU_IMG, source })?;
-    if !made.status.success() {
-        return Err(ProcessError::Disk(String::from_utf8_lossy(&made.stderr).trim().to_owned()));
+    if !output.status.success() {
+        return Err(ProcessError::Disk(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
     }
     std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
         .map_err(file_error("protect", &fresh))?;
@@ -283,7 +294,19 @@ fn disk_ensure(
         own(&fresh, uid, gid)?;
     }
     std::fs::File::open(&fresh).and_then(|file| file.sync_all()).map_err(file_error("sync", &fresh))?;
-    std::fs::rename(&fresh, &disk).map_err(file_error("make", &disk))
+    std::fs::rename(&fresh, &disk).map_err(file_error("make", &disk))?;
+    sync_directory(&directory.join(files::MACHINE))?;
+    made_note(directory, &made)
+}
+
+/// Notes durably that the VM has a disk, before anything writes to it.
+fn made_note(directory: &Path, note: &Path) -> Result<(), ProcessError> {
+    std::fs::File::create(note).map_err(file_error("write", note))?;
+    sync_directory(directory)
+}
+
+fn sync_directory(path: &Path) -> Result<(), ProcessError> {
+    std::fs::File::open(path).and_then(|file| file.sync_all()).map_err(file_error("sync", path))
 }
 
 fn own(path: &Path, uid: u32, gid: u32) -> Result<(), ProcessError> {
@@ -346,6 +369,17 @@ pub fn files_remove(directory: &Path) -> io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 
+/// Keeps what QEMU prints within a bound: a guest can make it complain for ever.
+pub fn log_bound(directory: &Path) {
+    const BYTES_MAX: u64 = 1 << 20;
+    let log = directory.join(files::LOG);
+    if log.metadata().is_ok_and(|metadata| metadata.len() > BYTES_MAX)
+        && let Err(error) = OpenOptions::new().write(true).open(&log).and_then(|file| file.set_len(0))
+    {
+        tracing::warn!(path = %log.display(), %error, "cannot empty a log");
+    }
+}
+
 /// The end of what QEMU printed, on one line; empty if nothing.
 pub fn log_tail(directory: &Path) -> String {
     let bytes = std::fs::File::open(directory.join(files::LOG)).and_then(|mut file| {
@@ -363,6 +397,26 @@ pub fn log_tail(directory: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_gone_is_never_replaced_by_a_fresh_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = Image {
+            kernel: "/none".into(),
+            initrd: "/none".into(),
+            disk: "/none".into(),
+            cmdline: String::new(),
+        };
+        std::fs::create_dir(directory.path().join(files::MACHINE)).unwrap();
+        let disk = directory.path().join(files::DISK);
+        std::fs::write(&disk, "x").unwrap();
+        disk_ensure(directory.path(), &image, None).unwrap();
+        std::fs::remove_file(&disk).unwrap();
+        let error = disk_ensure(directory.path(), &image, None).unwrap_err();
+        assert!(error.to_string().starts_with("its disk is gone"), "{error}");
+        files_remove(directory.path()).unwrap();
+        assert!(!directory.path().join(files::DISK_MADE).exists());
+    }
 
     #[test]
     fn files_go_and_the_record_stays() {

@@ -13,16 +13,18 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Clients at once, each with an account of its own: one account is throttled, as in AWS.
-const CLIENTS: usize = 4;
-const READ: Bound = Bound { clients: CLIENTS, duration: Duration::from_secs(3), answers_max: usize::MAX };
-/// Bounded, for hosts hold at most 1,000 VMs each.
-const LAUNCH: Bound = Bound { clients: CLIENTS, duration: Duration::from_secs(5), answers_max: 1_500 };
+/// One for each client: one account is throttled, as in AWS.
+const ACCOUNTS: usize = 16;
+/// A few clients keep two cores busy with reads.
+const READ: Bound = Bound { clients: 4, duration: Duration::from_secs(3), answers_max: usize::MAX };
+/// A launch waits for the disk: more of them share a wait. Bounded, for hosts hold at most 1,000 VMs each.
+const LAUNCH: Bound = Bound { clients: ACCOUNTS, duration: Duration::from_secs(5), answers_max: 1_500 };
 const INSTANCES: usize = 100;
 
 struct Both<'a> {
     cloud: &'a Cloud,
-    processes: Vec<Process>,
+    control: Vec<Process>,
+    hosts: Vec<Process>,
     accounts: Vec<Keys>,
     moto: &'a Moto,
 }
@@ -32,13 +34,8 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
     let directory = directory()?;
     let cloud = Cloud::ready(place, directory.path(), &ROOMY)?;
     let moto = Moto::start(place)?;
-    let (control, others) = cloud.planes()?;
-    let both = Both {
-        processes: control.into_iter().chain(others).collect(),
-        accounts: cloud.accounts(CLIENTS)?,
-        cloud: &cloud,
-        moto: &moto,
-    };
+    let (control, hosts) = cloud.planes()?;
+    let both = Both { control, hosts, accounts: cloud.accounts(ACCOUNTS)?, cloud: &cloud, moto: &moto };
     let mut cases = Vec::new();
     let mut instances = Vec::new();
     for keys in &both.accounts {
@@ -63,6 +60,7 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
 }
 
 impl Both<'_> {
+    /// In turns; for a cloud CPU is the control plane's.
     fn compare(&self, name: &str, question: &Question, bound: Bound) -> Result<Vec<Case>> {
         let (mut ours, mut peers): (Vec<Outcome>, Vec<Outcome>) = (Vec::new(), Vec::new());
         for run in 1..=RUNS {
@@ -74,7 +72,8 @@ impl Both<'_> {
             };
             let launches = question.body.contains("Action=RunInstances");
             let address = self.cloud.address;
-            let server = Server { address, keys: &self.accounts, processes: &self.processes };
+            let server =
+                Server { address, keys: &self.accounts, processes: &self.control, background: &self.hosts };
             let nothing = |_: &Keys, _: &Reply| {};
             let answered: &(dyn Fn(&Keys, &Reply) + Sync) = if launches { &launched } else { &nothing };
             ours.push(closed_loop::run(&server, bound, question, answered)?);
@@ -88,7 +87,8 @@ impl Both<'_> {
                 self.moto.reset()?;
             }
             let (keys, process) = ([self.moto.keys.clone()], [self.moto.process()]);
-            let server = Server { address: self.moto.address, keys: &keys, processes: &process };
+            let server =
+                Server { address: self.moto.address, keys: &keys, processes: &process, background: &[] };
             peers.push(closed_loop::run(&server, bound, question, &nothing)?);
             progress(&format!("{name}: run {run} of {RUNS}"));
         }
@@ -105,11 +105,17 @@ impl Both<'_> {
                 &of(&peers, value),
             )
         };
-        Ok(vec![
+        let mut cases = vec![
             case("rate", "req/s", Better::More, |outcome| outcome.rate),
             case("CPU", "us/req", Better::Less, |outcome| outcome.cpu_us),
             case("p50", "ms", Better::Less, |outcome| outcome.percentile_ms(0.5)),
             case("p99", "ms", Better::Less, |outcome| outcome.percentile_ms(0.99)),
-        ])
+        ];
+        if name == "RunInstances" {
+            // The peer has no hosts.
+            let background = of(&ours, |outcome| outcome.background_cpu_us);
+            cases.push(Case::alone(format!("{name}, CPU of the hosts"), "us/req", &background));
+        }
+        Ok(cases)
     }
 }

@@ -44,16 +44,16 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
         cases.push(case("p50", "ms", &|outcome| outcome.percentile_ms(0.5)));
         cases.push(case("p99", "ms", &|outcome| outcome.percentile_ms(0.99)));
         cases.push(case("rate", "req/s", &|outcome| outcome.rate));
-        cases.push(case("CPU of all processes", "us/req", &|outcome| outcome.cpu_us));
+        cases.push(case("CPU of the control plane", "us/req", &|outcome| outcome.cpu_us));
+        cases.push(case("CPU of the hosts", "us/req", &|outcome| outcome.background_cpu_us));
     }
     Ok(cases)
 }
 
 /// Launches and, outside what is measured, terminates.
 fn acknowledge(cloud: &Cloud, accounts: &[Keys], bound: Bound) -> Result<Outcome> {
-    let (control, others) = cloud.planes()?;
-    let processes: Vec<_> = control.into_iter().chain(others).collect();
-    let server = Server { address: cloud.address, keys: accounts, processes: &processes };
+    let (control, hosts) = cloud.planes()?;
+    let server = Server { address: cloud.address, keys: accounts, processes: &control, background: &hosts };
     let made: Mutex<BTreeMap<String, Vec<String>>> = Mutex::default();
     let launched = |keys: &Keys, reply: &Reply| {
         let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
