@@ -65,7 +65,8 @@ struct Python {
 impl Python {
     fn start() -> Python {
         let mut command = isolated(&environment::client("python"));
-        command.arg(environment::python_file("worker.py"));
+        // The sources stay as they are.
+        command.env("PYTHONDONTWRITEBYTECODE", "1").arg(environment::python_file("worker.py"));
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python can be started");
         let input = child.stdin.take().expect("its input is a pipe");

@@ -389,6 +389,12 @@ impl Testbed {
                 names(&vms).iter().flat_map(|vm| ["qemu.log", "console.log"].map(|f| vms.join(vm).join(f))),
             );
         }
+        for pid in self.guests() {
+            // Ticks of its CPU time tell a guest that spins from one that waits.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let ticks: Vec<&str> = stat.split_ascii_whitespace().skip(13).take(2).collect();
+            eprintln!("---- QEMU {}, CPU ticks {ticks:?}", command_line(pid));
+        }
         for log in logs {
             let text = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
             let lines: Vec<&str> = text.lines().collect();
