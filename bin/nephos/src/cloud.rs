@@ -182,12 +182,15 @@ impl Cloud {
             Err(Error::NoCloud(dir)) => Cloud { dir, topology: first_topology(up)? },
             Err(error) => return Err(error),
         };
+        let mut port = up.port;
         if let Some((member, process)) = process::running(&cloud, &cloud.members()?).first() {
             // It would go on with what it was started with.
             let runs = format!("({} runs, pid {})", member.label(), process.pid());
             cloud.refuse_changes(up).map_err(|error| Error::Said(format!("{error} {runs}")))?;
+            // Any port is the one that a region may hold right now, which is why it is not free.
+            port = port.filter(|port| *port != 0);
         }
-        cloud.topology = cloud.changed(up)?;
+        cloud.topology = cloud.changed(&Up { port, ..up.clone() })?;
         directory_make(&cloud.dir.join("hosts"), 0o711)?;
         let text = toml::to_string(&cloud.topology).map_err(|error| Error::Said(error.to_string()))?;
         let path = cloud.dir.join("cloud.toml");
