@@ -162,6 +162,8 @@ impl Testbed {
         let o = &self.options;
         let mut all: Vec<String> = vec!["up".into(), "--detach".into()];
         let mut option = |name: &str, value: String| all.extend([name.to_owned(), value]);
+        // On the command line, so that the supervisor is found by it.
+        option("--dir", self.dir().display().to_string());
         option("--images", self.images.display().to_string());
         option("--zones", o.zones.to_string());
         option("--hosts-per-zone", o.hosts_per_zone.to_string());
@@ -209,8 +211,6 @@ impl Testbed {
             }
         };
         command.args(arguments).env("HOME", self.home()).env("NEPHOS_DIR", self.dir());
-        // Of the whole cloud: a process without it is found by this.
-        command.current_dir(self.temporary.path());
         command
     }
 

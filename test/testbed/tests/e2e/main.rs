@@ -9,4 +9,5 @@ mod crash;
 mod first_light;
 mod oracle;
 mod resilience;
+mod teardown;
 mod unprivileged;
