@@ -58,7 +58,7 @@ pub fn run(tree: &Tree, name: &str, seconds: u64) -> Result<()> {
 }
 
 /// The targets' names: their files' under fuzz/fuzz_targets.
-fn targets(tree: &Tree) -> Result<Vec<String>> {
+pub fn targets(tree: &Tree) -> Result<Vec<String>> {
     let files = walk(&tree.root.join("fuzz/fuzz_targets"))?;
     Ok(files.iter().filter_map(|file| Some(file.file_stem()?.to_str()?.to_owned())).collect())
 }

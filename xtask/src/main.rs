@@ -12,6 +12,7 @@ mod bench;
 mod cargo;
 mod cpio;
 mod debian;
+mod full;
 mod fuzz;
 mod image;
 mod ingredients;
@@ -73,8 +74,16 @@ enum Command {
         /// Which (`first-light`), or parts of one (`first-light.start`); all without a name.
         names: Vec<String>,
     },
-    /// Everything that is checked before a release: `ci`, then every benchmark.
-    Full,
+    /// Everything that is checked before a release: `ci`, long simulation, long tests, fuzzing, every benchmark.
+    /// Writes docs/full.md.
+    Full {
+        /// How long to fuzz each target, in seconds.
+        #[arg(long, default_value_t = 60)]
+        fuzz_seconds: u64,
+        /// How many seeds to simulate, each twice.
+        #[arg(long, default_value_t = 5_000)]
+        seeds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -96,9 +105,8 @@ fn run(command: &Command) -> Result<()> {
         Command::Setup => setup::run(&tree),
         Command::Fuzz { name, seconds } => fuzz::run(&tree, name, *seconds),
         Command::Bench { names } => bench::run(&tree, names),
-        Command::Full => {
-            test::ci(&tree)?;
-            bench::run(&tree, &[])
+        Command::Full { fuzz_seconds, seeds } => {
+            full::run(&tree, full::Extent { fuzz_seconds: *fuzz_seconds, seeds: *seeds })
         }
     }
 }
