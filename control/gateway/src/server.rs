@@ -17,8 +17,9 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +37,10 @@ const BODIES_MAX: usize = 256;
 const DRAIN: Duration = Duration::from_secs(2);
 /// Connections at once.
 const CONNECTIONS_MAX: usize = 4_096;
+/// Connections at once from one address, so that no single machine can take all of them.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// A client that takes nothing of its answer for so long is let go (TCP_USER_TIMEOUT, RFC 5482).
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Signing keys that are remembered.
 const SIGNING_KEYS_MAX: usize = 10_000;
 
@@ -99,14 +104,19 @@ impl Gateway {
     /// Serves connections for ever.
     pub async fn serve(self: Arc<Self>, listener: TcpListener) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let addresses = Addresses::default();
         loop {
             let Ok(permit) = connections.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    let Some(place) = addresses.take(peer.ip()) else {
+                        tracing::warn!(%peer, "closed a connection: its address has too many");
+                        continue;
+                    };
                     let gateway = self.clone();
                     tokio::spawn(async move {
                         gateway.connection(stream, peer).await;
-                        drop(permit);
+                        drop((permit, place));
                     });
                 }
                 Err(error) => {
@@ -120,6 +130,8 @@ impl Gateway {
 
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         let _ = stream.set_nodelay(true);
+        let write_timeout = WRITE_TIMEOUT.as_millis() as u32;
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, write_timeout);
         let service = service_fn(|request| {
             let gateway = self.clone();
             async move { Ok::<_, Infallible>(gateway.request(request, peer).await) }
@@ -228,6 +240,41 @@ impl Gateway {
     }
 }
 
+/// How many connections each address has.
+#[derive(Clone, Default)]
+struct Addresses(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+/// One connection of an address, until it is dropped.
+struct AddressPlace {
+    addresses: Addresses,
+    address: IpAddr,
+}
+
+impl Addresses {
+    /// A place for one more connection; `None`: the address has as many as it may have.
+    fn take(&self, address: IpAddr) -> Option<AddressPlace> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= CONNECTIONS_PER_ADDRESS_MAX {
+            return None;
+        }
+        *count += 1;
+        Some(AddressPlace { addresses: self.clone(), address })
+    }
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let mut counts = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
+        }
+    }
+}
+
 /// What the log says of a call, as far as it was understood.
 #[derive(Default)]
 struct Line {
@@ -292,4 +339,23 @@ fn to_http(response: Response, close: bool) -> http::Response<Full<Bytes>> {
         *plain.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
         plain
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_its_share_of_the_connections_and_no_more() {
+        let addresses = Addresses::default();
+        let (greedy, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let mut places: Vec<AddressPlace> =
+            (0..CONNECTIONS_PER_ADDRESS_MAX).map(|_| addresses.take(greedy).unwrap()).collect();
+        assert!(addresses.take(greedy).is_none());
+        assert!(addresses.take(other).is_some());
+        places.pop();
+        assert!(addresses.take(greedy).is_some());
+        drop(places);
+        assert!(addresses.0.lock().unwrap().is_empty());
+    }
 }
