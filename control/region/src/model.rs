@@ -7,9 +7,10 @@ use crate::instance;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::key_pair::record::KeyPairRecord;
-use crate::record::{Name, Record, RecordError, decode};
+use crate::record::{Name, Record, decode};
 use crate::tag::record::TagsRecord;
 use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use metastore::table::TableError;
 use metastore::{Entry, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ pub struct Account {
 
 impl Model {
     /// The model of a store's entries.
-    pub fn load(entries: Vec<Entry>, revision: Revision) -> Result<Model, RecordError> {
+    pub fn load(entries: Vec<Entry>, revision: Revision) -> Result<Model, TableError> {
         let mut model = Model { revision, ..Model::default() };
         let mut reservations = Vec::new();
         for entry in entries {

@@ -7,3 +7,4 @@ mod faults;
 mod lease;
 mod model;
 mod store;
+mod table;
