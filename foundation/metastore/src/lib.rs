@@ -1,4 +1,4 @@
-//! The metadata store: etcd v3's semantics behind one handle, and the embedded engine.
+//! The metadata store: etcd v3's semantics behind one handle, and its engines.
 //!
 //! ```text
 //!   contract   what every engine promises: conditional commits at revisions of the whole store, leases
@@ -7,6 +7,7 @@
 //!   watch      ordered streams of whole commits, fed by any engine
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
+//!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -27,6 +28,7 @@
 
 mod contract;
 mod embedded;
+mod etcd;
 pub mod shard;
 mod store;
 mod watch;
@@ -35,5 +37,6 @@ pub use contract::*;
 pub use embedded::{
     Engine, EngineOptions, Flushed, OpenError, Reader, Recovery, StoreOptions, Ticket, TornTail,
 };
+pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
 pub use store::{Backend, Busy, OnDone, Pending, Store};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

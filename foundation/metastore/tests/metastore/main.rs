@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod etcd;
 mod faults;
 mod lease;
 mod model;
+mod server;
 mod store;
