@@ -1,4 +1,4 @@
-//! The metadata store: etcd v3's semantics behind one handle, and the embedded engine.
+//! The metadata store: etcd v3's semantics behind one handle, and its engines.
 //!
 //! ```text
 //!   contract   what every engine promises: conditional commits at revisions of the whole store, leases
@@ -10,6 +10,7 @@
 //!   cache      the cached read model: a table in memory with derived indexes, following the store
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
+//!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -31,6 +32,7 @@
 pub mod cache;
 mod contract;
 mod embedded;
+mod etcd;
 pub mod shard;
 mod store;
 pub mod table;
@@ -40,5 +42,6 @@ pub use contract::*;
 pub use embedded::{
     Engine, EngineOptions, Flushed, OpenError, Reader, Recovery, StoreOptions, Ticket, TornTail,
 };
+pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
 pub use store::{Backend, Busy, OnDone, Pending, Store};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

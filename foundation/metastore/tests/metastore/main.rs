@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod etcd;
 mod faults;
 mod lease;
 mod model;
+mod server;
 mod store;
 mod table;
