@@ -6,7 +6,7 @@
 use crate::contract::{
     Commit, CommitError, Entry, LeaseError, LeaseId, Page, RangeQuery, ReadError, Revision,
 };
-use crate::embedded::{Embedded, OpenError, StoreOptions};
+use crate::embedded::{Backup, BackupError, Embedded, OpenError, StoreOptions};
 use crate::watch::Watch;
 use base::disk::Disk;
 use std::fmt;
@@ -60,6 +60,10 @@ pub trait Backend: Send + Sync + 'static {
     fn watch<'a>(&'a self, prefix: &'a [u8], from: Revision) -> Pending<'a, Result<Watch, ReadError>>;
     /// See [`Store::compact`].
     fn compact(&self, up_to: Revision) -> Pending<'_, Result<Revision, ReadError>>;
+    /// See [`Store::backup`].
+    fn backup(&self) -> Result<Backup, BackupError> {
+        Err(BackupError::Unsupported("it is not in this process; its own tools do that".to_owned()))
+    }
     /// See [`Store::lease_grant`].
     fn lease_grant(&self, ttl: Duration) -> Pending<'_, Result<LeaseId, LeaseError>>;
     /// See [`Store::lease_keep_alive`].
@@ -166,6 +170,11 @@ impl Store {
     /// be an earlier one.
     pub async fn compact(&self, up_to: Revision) -> Result<Revision, ReadError> {
         self.0.compact(up_to).await
+    }
+
+    /// Begins a backup of what is durable now, which commits do not wait for. Only an embedded store is backed up so.
+    pub fn backup(&self) -> Result<Backup, BackupError> {
+        self.0.backup()
     }
 
     /// A new lease, which ends when it was not kept alive for `ttl` ([`LeaseId::TTL_MIN`] to [`LeaseId::TTL_MAX`]; an

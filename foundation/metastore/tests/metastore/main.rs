@@ -2,8 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod crash;
 mod faults;
+mod kill;
 mod lease;
 mod model;
+mod property;
 mod store;
