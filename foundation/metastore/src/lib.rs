@@ -41,5 +41,5 @@ pub use embedded::{
     Recovery, RestoreError, RestoreOptions, Restored, StoreOptions, StoreSummary, Ticket, TornTail,
     backup_verify, restore, restore_disk, verify, verify_disk,
 };
-pub use store::{Backend, Busy, OnDone, Pending, Store};
+pub use store::{Backend, Busy, OnDone, Pending, Store, WeakStore};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -12,7 +12,7 @@ use base::disk::Disk;
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// What an engine answers with, now or later.
@@ -83,7 +83,29 @@ impl fmt::Debug for Store {
     }
 }
 
+/// A handle that does not keep its store open.
+#[derive(Clone)]
+pub struct WeakStore(Weak<dyn Backend>);
+
+impl fmt::Debug for WeakStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakStore").finish_non_exhaustive()
+    }
+}
+
+impl WeakStore {
+    /// The store, if anybody still has it.
+    pub fn upgrade(&self) -> Option<Store> {
+        self.0.upgrade().map(Store)
+    }
+}
+
 impl Store {
+    /// A handle for whoever may outlive the store's owner.
+    pub fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.0))
+    }
+
     /// Opens the embedded store in this directory, which is made if it does not exist, and starts its thread. Reads
     /// all of the store: blocks for as long as that takes.
     pub fn open(directory: &Path) -> Result<Store, OpenError> {

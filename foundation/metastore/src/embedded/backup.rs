@@ -72,6 +72,11 @@ impl Backup {
         self.image.head.revision
     }
 
+    /// How long the file will be, about.
+    pub fn bytes_expected(&self) -> u64 {
+        self.reader.state().map.live_bytes()
+    }
+
     /// The next bytes of the file, about a MiB; `None`: that was all. Takes about a millisecond, and waits for
     /// nothing.
     pub fn next_piece(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
