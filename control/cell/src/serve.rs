@@ -22,6 +22,7 @@ use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, Identity, Role, TrustError};
 use contract::zone_for_cells_client::ZoneForCellsClient;
 use contract::{CellSummary, FromCell, FromHost, ToCell, ToHost, ZoneToCell};
+use metastore::table::TableError;
 use metastore::{Commit, CommitError, Condition, Op, OpenError, ReadError, Revision, Store};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -211,9 +212,9 @@ async fn store_open(config: &CellConfig) -> Result<(Store, Term), CellError> {
         .map_err(|source| CellError::Open { directory: directory.clone(), source })?;
     let key = crate::TERM_KEY.as_bytes();
     let before = store.get(key).await?;
-    let unreadable = |e: prost::DecodeError| RecoverError::Record {
-        key: crate::TERM_KEY.into(),
-        source: crate::vm::record::RecordError::from(e),
+    let unreadable = |e: prost::DecodeError| {
+        let error = TableError { key: crate::TERM_KEY.into(), why: e.to_string() };
+        CellError::Recover(RecoverError::Record(error))
     };
     let (condition, term) = match &before {
         None => (Condition::Absent(key.to_vec()), 1),

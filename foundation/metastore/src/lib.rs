@@ -6,6 +6,9 @@
 //!   store      the handle that everybody holds, and what an engine must do behind it
 //!   watch      ordered streams of whole commits, fed by any engine
 //!
+//!   table      records behind keys: typed rows, changes and watches; golden files of what versions have written
+//!   cache      the cached read model: a table in memory with derived indexes, following the store
+//!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //! ```
 //!
@@ -29,10 +32,12 @@
 //! Memory holds the live state, which is bounded, a bounded history beside it, and a bounded queue. A start reads the
 //! snapshot block by block and the log a segment at a time.
 
+pub mod cache;
 mod contract;
 mod embedded;
 pub mod shard;
 mod store;
+pub mod table;
 mod watch;
 
 pub use contract::*;

@@ -10,3 +10,4 @@ mod lease;
 mod model;
 mod property;
 mod store;
+mod table;
