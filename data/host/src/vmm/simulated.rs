@@ -274,12 +274,16 @@ impl MachineFiles {
                 }
                 event
             }
-            VmmEvent::Destroyed => match gone(std::fs::remove_dir_all(&machine)) {
-                Ok(()) => event,
-                Err(e) => {
-                    VmmEvent::DestroyFailed { why: format!("cannot remove {}: {e}", machine.display()) }
+            VmmEvent::Destroyed => {
+                let directory = self.vms.join(vm.to_string());
+                match gone(std::fs::remove_dir_all(&directory)) {
+                    Ok(()) => event,
+                    Err(e) => {
+                        let why = format!("cannot remove {}: {e}", directory.display());
+                        VmmEvent::DestroyFailed { why }
+                    }
                 }
-            },
+            }
             VmmEvent::StartFailed { .. } | VmmEvent::DestroyFailed { .. } | VmmEvent::Console { .. } => event,
         }
     }
