@@ -285,8 +285,7 @@ fn unrecorded_find(vms: &Path, ledger: &mut Ledger) -> Result<(), LedgerError> {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<InstanceId>().ok()) else {
             continue;
         };
-        // Without a machine directory nothing was made of it, or nothing is left.
-        if !ledger.vms.contains_key(&id) && entry.path().join("machine").exists() {
+        if !ledger.vms.contains_key(&id) {
             ledger.damaged.insert(id, "the ledger has no record of it, and its files are here".into());
         }
     }
