@@ -171,6 +171,16 @@ impl Cloud {
         Ok((processes(control), processes(others)))
     }
 
+    /// Runs another command of `nephos` on it.
+    pub fn command(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.nephos);
+        let output = command.args(arguments).arg("--dir").arg(&self.directory).output()?;
+        if !output.status.success() {
+            bail!("nephos {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+
     /// Stops it and waits for its end.
     pub fn down(mut self) -> Result<()> {
         self.stop()

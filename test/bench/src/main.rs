@@ -10,6 +10,7 @@ mod first_light;
 mod peer;
 mod process;
 mod report;
+mod store;
 
 use anyhow::{Context, Result};
 use report::Case;
@@ -28,7 +29,10 @@ struct Part {
     measure: fn(&Place) -> Result<Vec<Case>>,
 }
 
-const BENCHMARKS: &[Benchmark] = &[Benchmark { name: "first-light", parts: first_light::PARTS }];
+const BENCHMARKS: &[Benchmark] = &[
+    Benchmark { name: "first-light", parts: first_light::PARTS },
+    Benchmark { name: "store", parts: store::PARTS },
+];
 
 /// Where a benchmark finds things.
 struct Place {
