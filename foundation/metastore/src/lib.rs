@@ -8,6 +8,8 @@
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
+//!
+//!   conformance   what every engine must pass (feature `conformance`)
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -26,6 +28,8 @@
 //!
 //! Memory holds the whole live state, and a bounded history beside it.
 
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod embedded;
 mod etcd;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod cluster;
+mod conformance;
 mod crash;
 mod etcd;
 mod faults;
