@@ -216,20 +216,21 @@ async fn store_open(config: &CellConfig) -> Result<(Store, Term), CellError> {
         let error = TableError { key: crate::TERM_KEY.into(), why: e.to_string() };
         CellError::Recover(RecoverError::Record(error))
     };
-    let (condition, term) = match &before {
-        None => (Condition::Absent(key.to_vec()), 1),
+    let (condition, before_term) = match &before {
+        None => (Condition::Absent(key.to_vec()), 0),
         Some(entry) => {
             let stored = StoredTerm::decode(entry.value.as_slice()).map_err(unreadable)?;
             if stored.cell_id != config.cell_id.as_str() {
                 return Err(CellError::Foreign { directory, owner: stored.cell_id });
             }
-            (Condition::Unchanged(key.to_vec(), entry.modified), stored.term + 1)
+            (Condition::Unchanged(key.to_vec(), entry.modified), stored.term)
         }
     };
-    let value = StoredTerm { term, cell_id: config.cell_id.to_string() }.encode_to_vec();
+    let term = Term(before_term).next(store.incarnation());
+    let value = StoredTerm { term: term.0, cell_id: config.cell_id.to_string() }.encode_to_vec();
     let put = Op::Put(key.to_vec(), value);
     store.commit(Commit { conditions: vec![condition], ops: vec![put] }).await?;
-    Ok((store, Term(term)))
+    Ok((store, term))
 }
 
 /// One link in this process's life: a peer that dials again has a new one before the old one is known to be gone.

@@ -172,7 +172,7 @@ async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
             None => 0,
         },
     };
-    let term = before + 1;
+    let term = Term(before).next(store.incarnation()).0;
     let unchanged = match &held {
         Some(entry) => Condition::Unchanged(key.clone(), entry.modified),
         None => Condition::Absent(key.clone()),

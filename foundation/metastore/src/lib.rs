@@ -11,6 +11,8 @@
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
+//!
+//!   conformance   what every engine must pass (feature `conformance`)
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -34,6 +36,8 @@
 //! snapshot block by block and the log a segment at a time.
 
 pub mod cache;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod embedded;
 mod etcd;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod backup;
+mod cluster;
+mod conformance;
 mod crash;
 mod etcd;
 mod faults;
