@@ -147,7 +147,7 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
     }
     let credentials = Arc::new(Credentials::open(&config.credentials)?);
     let (store, term) = store_open(&config).await?;
-    let (records, revision) = store.list(crate::PREFIX.as_bytes())?;
+    let (records, revision) = store.list(crate::PREFIX.as_bytes()).await?;
     let identity = CellIdentity { cell: config.cell_id.clone(), zone: config.zone.clone() };
     let cell = Cell::recover(identity, term, store.incarnation(), records, revision)?;
     tracing::info!(cell = %config.cell_id, %term, vms = cell.vm_records().count(), "the cell has recovered");
@@ -209,7 +209,7 @@ async fn store_open(config: &CellConfig) -> Result<(Store, Term), CellError> {
         .map_err(|_| CellError::Ended("the opening of the store"))?
         .map_err(|source| CellError::Open { directory: directory.clone(), source })?;
     let key = crate::TERM_KEY.as_bytes();
-    let before = store.get(key)?;
+    let before = store.get(key).await?;
     let unreadable = |e: prost::DecodeError| RecoverError::Record {
         key: crate::TERM_KEY.into(),
         source: crate::vm::record::RecordError::from(e),
@@ -321,8 +321,9 @@ impl Shell {
                 },
                 Some((ticket, result)) = done.recv() => {
                     self.commits_under_way -= 1;
-                    // Whether this commit happened is known only after a restart.
-                    if let Err(error @ CommitError::Failed(_)) = result {
+                    // Whether this commit happened is known only after a restart; and a start is where the cell
+                    // waits for a store that cannot be reached.
+                    if let Err(error @ (CommitError::Failed(_) | CommitError::Unavailable(_))) = result {
                         return Err(CellError::Write(error));
                     }
                     Some(Event::Committed { ticket, result })

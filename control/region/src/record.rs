@@ -1,16 +1,16 @@
 //! What the region stores: one key and one encoded record for each thing that it must remember.
 //!
 //! ```text
-//!   s0/ACCOUNT/account
-//!   s0/ACCOUNT/instance/i-...
-//!   s0/ACCOUNT/key-pair/key-...
-//!   s0/ACCOUNT/reservation/r-...
-//!   s0/ACCOUNT/tags/RESOURCE
-//!   s0/ACCOUNT/token/OPERATION/TOKEN
+//!   a/0/ACCOUNT/account
+//!   a/0/ACCOUNT/instance/i-...
+//!   a/0/ACCOUNT/key-pair/key-...
+//!   a/0/ACCOUNT/reservation/r-...
+//!   a/0/ACCOUNT/tags/RESOURCE
+//!   a/0/ACCOUNT/token/OPERATION/TOKEN
 //!   region/cursor-secret, region/term
 //! ```
 //!
-//! `s0` is the shard: an account's is fixed, and there is one until a region needs more. Records are prost
+//! `a/0` is the shard (`metastore::shard`): an account's is fixed, and there is one until a region needs more. Records are prost
 //! messages (numbered fields, so that old bytes are read by new code), each written beside its resource.
 
 use crate::account::record::AccountRecord;
@@ -18,11 +18,17 @@ use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::key_pair::record::KeyPairRecord;
 use crate::tag::record::TagsRecord;
 use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use metastore::shard::{Shard, account_key};
 use metastore::{Key, Value};
 use prost::Message;
 use std::sync::Arc;
 
-const SHARD: &str = "s0";
+/// Where all accounts are.
+const SHARD: Shard = Shard(0);
+/// The key of the term.
+pub const TERM_KEY: &str = "region/term";
+/// The key of the secret that cursors are signed with.
+pub const CURSOR_SECRET_KEY: &str = "region/cursor-secret";
 
 /// The name of a record within its account.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +58,7 @@ impl Name {
             Name::Tags(resource) => format!("tags/{resource}"),
             Name::Token(token) => format!("token/{token}"),
         };
-        format!("{SHARD}/{account}/{rest}").into_bytes()
+        format!("{}{rest}", SHARD.account_prefix(account)).into_bytes()
     }
 }
 
@@ -109,16 +115,21 @@ pub struct RecordError {
     pub why: String,
 }
 
-/// Reads a stored record. `None`: the key is not an account's.
+/// Reads a stored record. `None`: the key is the region's own and no account's. A key that this version does not
+/// know is an error: the store is another role's, or a newer version's.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<(AccountId, Name, Record)>, RecordError> {
     let text = String::from_utf8_lossy(key);
     let error = |why: &dyn std::fmt::Display| RecordError { key: text.to_string(), why: why.to_string() };
-    let Some((account, rest)) =
-        text.strip_prefix(SHARD).and_then(|r| r.strip_prefix('/')).and_then(|r| r.split_once('/'))
-    else {
+    if [TERM_KEY, CURSOR_SECRET_KEY].contains(&&*text) {
         return Ok(None);
-    };
-    let account: AccountId = account.parse().map_err(|e| error(&e))?;
+    }
+    let owned = account_key(key).map_err(|e| error(&e))?;
+    let owned = owned.ok_or_else(|| error(&"its key is unknown to this version"))?;
+    if owned.shard != SHARD {
+        return Err(error(&"its shard is unknown to this version"));
+    }
+    let account: AccountId = owned.account.parse().map_err(|e| error(&e))?;
+    let rest = std::str::from_utf8(owned.rest).map_err(|e| error(&e))?;
     let (table, name) = rest.split_once('/').unwrap_or((rest, ""));
     let (name, record) = match table {
         "account" => (Name::Account, AccountRecord::decode(value).map(|r| Record::Account(Arc::new(r)))),
@@ -141,4 +152,23 @@ pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<(AccountId, Name, Recor
         _ => return Err(error(&"its table is unknown to this version")),
     };
     Ok(Some((account, name, record.map_err(|e| error(&e))?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_version_does_not_know_is_refused_by_name() {
+        let account: AccountId = "123456789012".parse().unwrap();
+        let key = Name::Tags("vpc-1".into()).key(account);
+        assert_eq!(key, b"a/0/123456789012/tags/vpc-1");
+        let (of, name, _) = decode(&key, &[]).unwrap().unwrap();
+        assert_eq!((of, name), (account, Name::Tags("vpc-1".into())));
+        assert_eq!(decode(TERM_KEY.as_bytes(), &[]).unwrap(), None);
+        for unknown in ["s0/123456789012/account", "cell/term", "a/1/123456789012/account", "a/0/12/account"]
+        {
+            assert_eq!(decode(unknown.as_bytes(), &[]).unwrap_err().key, unknown);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use crate::config::RegionConfig;
 use crate::image::{ImageError, images_read};
 use crate::model::Model;
 use crate::operator::OperatorService;
-use crate::record::RecordError;
+use crate::record::{CURSOR_SECRET_KEY, RecordError, TERM_KEY};
 use crate::region::{Effect, Event, Identity, Region};
 use base::clock::SteadyClock;
 use base::config::CrashAt;
@@ -18,7 +18,7 @@ use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, TrustError};
 use contract::{ConsoleData, FromCell, RegionToZone, ToCell, ZoneSummary};
 use gateway::{Credential, CredentialSource, Gateway, GatewayConfig, Services};
-use metastore::{Commit, CommitError, Condition, Op, OpenError, ReadError, Revision, Store};
+use metastore::{Commit, CommitError, Condition, Op, OpenError, RangeQuery, ReadError, Revision, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -90,7 +90,7 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     };
     let (term, leads) = lead(&store).await?;
     let cursor_secret = secret(&store).await?;
-    let (entries, revision) = store.list(b"s0/")?;
+    let (entries, revision) = store.list(b"").await?;
     let model = Model::load(entries, revision)?;
     let zones: Vec<(ZoneName, Vec<CellId>)> = config
         .zones
@@ -156,12 +156,19 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
 
 /// Becomes the leader: raises the term, durably. Every later commit is conditional on it.
 async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
-    let key = b"region/term".to_vec();
-    let held = store.get(&key)?;
-    let unreadable = |_| RecordError { key: "region/term".into(), why: "it is not a number".into() };
+    let key = TERM_KEY.as_bytes().to_vec();
+    let held = store.get(&key).await?;
+    let unreadable = |_| RecordError { key: TERM_KEY.into(), why: "it is not a number".into() };
     let before = match &held {
         Some(entry) => entry.value.as_slice().try_into().map(u64::from_be_bytes).map_err(unreadable)?,
-        None => 0,
+        // A region's first commit is its term.
+        None => match store.range(&RangeQuery::prefix("").limit(1)).await?.entries.first() {
+            Some(entry) => {
+                let key = entry.key.escape_ascii().to_string();
+                return Err(RecordError { key, why: "the store is not a region's".into() }.into());
+            }
+            None => 0,
+        },
     };
     let term = before + 1;
     let unchanged = match &held {
@@ -176,8 +183,8 @@ async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
 
 /// The secret that cursors are signed with: drawn at the first start.
 async fn secret(store: &Store) -> Result<[u8; 32], RegionError> {
-    let key = b"region/cursor-secret".to_vec();
-    if let Some(secret) = store.get(&key)?.and_then(|entry| entry.value.try_into().ok()) {
+    let key = CURSOR_SECRET_KEY.as_bytes().to_vec();
+    if let Some(secret) = store.get(&key).await?.and_then(|entry| entry.value.try_into().ok()) {
         return Ok(secret);
     }
     let mut secret = [0; 32];

@@ -1,9 +1,11 @@
-//! Watches: whole commits in the order of their revisions, each watcher with its own bounded queue.
+//! Watches: whole commits in the order of their revisions, each watcher with its own bounded queue, which any engine
+//! can feed.
 //!
 //! Invariant: a commit never waits for a watcher. One whose queue is full gets what is in it, and then the end,
 //! [`WatchEnd::Lagged`]; it lists anew and watches from there.
+//! Invariant: what engines keep for themselves (keys that begin with byte 0) no watch gives.
 
-use crate::contract::{Key, Revision};
+use crate::contract::{Key, Revision, USER_KEYS_BEGIN};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -40,12 +42,16 @@ pub enum WatchEnd {
     /// The watcher was slower than the commits for too long and has missed some: list anew, watch from there.
     #[error("the watcher lagged behind and has missed commits: list anew")]
     Lagged,
+    /// The way to the store broke, or its server ended: list anew, watch from there. Never said by the embedded
+    /// engine.
+    #[error("the watch was interrupted: {0}")]
+    Interrupted(String),
     /// The store was closed or has failed; nothing more will come from it.
     #[error("the store is closed: {0}")]
     Closed(String),
 }
 
-/// A stream of commits. Made by `watch` of the engine or the store; needs no runtime for [`Watch::try_next`].
+/// A stream of commits. Made by [`Watch::fed`] for an engine; needs no runtime for [`Watch::try_next`].
 #[derive(Debug)]
 pub struct Watch {
     prefix: Key,
@@ -55,7 +61,60 @@ pub struct Watch {
     end: Arc<OnceLock<WatchEnd>>,
 }
 
+/// An engine's end of a watch. Dropped without an end, it leaves the watch [`WatchEnd::Closed`].
+#[derive(Debug)]
+pub struct WatchFeed {
+    prefix: Key,
+    queue: mpsc::Sender<Arc<CommitEvents>>,
+    end: Arc<OnceLock<WatchEnd>>,
+}
+
+impl WatchFeed {
+    /// Gives the watch the commit's part under its prefix, if there is one. False: the watch is over, because it was
+    /// dropped or is full now ([`WatchEnd::Lagged`]), and so is the use of this.
+    pub fn try_send(&self, events: &Arc<CommitEvents>) -> bool {
+        if self.queue.is_closed() {
+            return false;
+        }
+        let Some(events) = events_under(&self.prefix, events) else {
+            return true;
+        };
+        let sent = self.queue.try_send(events).is_ok();
+        if !sent {
+            let _ = self.end.set(WatchEnd::Lagged);
+        }
+        sent
+    }
+
+    /// As [`WatchFeed::try_send`], but waits while the watch is full: for engines whose server bounds the lag.
+    pub async fn send(&self, events: &Arc<CommitEvents>) -> bool {
+        match events_under(&self.prefix, events) {
+            Some(events) => self.queue.send(events).await.is_ok(),
+            None => !self.queue.is_closed(),
+        }
+    }
+
+    /// Resolves when the watch was dropped.
+    pub async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
+    /// Ends the watch, after what it was given.
+    pub fn end(self, end: WatchEnd) {
+        let _ = self.end.set(end);
+    }
+}
+
 impl Watch {
+    /// A watch of the keys under `prefix`, and what feeds it: it gives `backlog` first and then what the feed is
+    /// given, of which `queue_max` commits may wait.
+    pub fn fed(prefix: &[u8], backlog: VecDeque<Arc<CommitEvents>>, queue_max: usize) -> (WatchFeed, Watch) {
+        let (sender, queue) = mpsc::channel(queue_max.max(1));
+        let end = Arc::new(OnceLock::new());
+        let feed = WatchFeed { prefix: prefix.to_vec(), queue: sender, end: end.clone() };
+        (feed, Watch { prefix: prefix.to_vec(), backlog, queue, end })
+    }
+
     /// The next commit that changed a key under the prefix; waits for it. Cancel-safe.
     pub async fn next(&mut self) -> Result<Arc<CommitEvents>, WatchEnd> {
         if let Some(events) = self.backlog_next() {
@@ -90,59 +149,31 @@ impl Watch {
     }
 }
 
-/// The store's ends of all watches.
+/// The embedded engine's ends of all watches.
 #[derive(Debug, Default)]
-pub(crate) struct Watchers(Vec<Watcher>);
-
-#[derive(Debug)]
-struct Watcher {
-    prefix: Key,
-    queue: mpsc::Sender<Arc<CommitEvents>>,
-    end: Arc<OnceLock<WatchEnd>>,
-}
+pub(crate) struct Watchers(Vec<WatchFeed>);
 
 impl Watchers {
-    /// A new watch, which gets `backlog` first and then what is published from now on.
-    pub(crate) fn add(
-        &mut self,
-        prefix: &[u8],
-        backlog: VecDeque<Arc<CommitEvents>>,
-        queue_max: usize,
-    ) -> Watch {
-        let (sender, queue) = mpsc::channel(queue_max.max(1));
-        let end = Arc::new(OnceLock::new());
-        self.0.push(Watcher { prefix: prefix.to_vec(), queue: sender, end: end.clone() });
-        Watch { prefix: prefix.to_vec(), backlog, queue, end }
+    pub(crate) fn add(&mut self, feed: WatchFeed) {
+        self.0.push(feed);
     }
 
     /// Gives a commit to every watcher whose prefix it touches.
     pub(crate) fn publish(&mut self, events: &Arc<CommitEvents>) {
-        self.0.retain(|watcher| {
-            if watcher.queue.is_closed() {
-                return false;
-            }
-            let Some(events) = events_under(&watcher.prefix, events) else {
-                return true;
-            };
-            let sent = watcher.queue.try_send(events).is_ok();
-            if !sent {
-                let _ = watcher.end.set(WatchEnd::Lagged);
-            }
-            sent
-        });
+        self.0.retain(|feed| feed.try_send(events));
     }
 
     /// Ends all watches.
     pub(crate) fn close(&mut self, why: &str) {
-        for watcher in self.0.drain(..) {
-            let _ = watcher.end.set(WatchEnd::Closed(why.to_owned()));
+        for feed in self.0.drain(..) {
+            feed.end(WatchEnd::Closed(why.to_owned()));
         }
     }
 }
 
 /// The commit's part under the prefix; the commit itself, shared, if that is all of it.
 fn events_under(prefix: &[u8], events: &Arc<CommitEvents>) -> Option<Arc<CommitEvents>> {
-    let under = |change: &&Change| change.key.starts_with(prefix);
+    let under = |change: &&Change| change.key.starts_with(prefix) && &change.key[..] >= USER_KEYS_BEGIN;
     match events.changes.iter().filter(under).count() {
         0 => None,
         count if count == events.changes.len() => Some(events.clone()),

@@ -153,7 +153,7 @@ impl Site {
         self.revision += 1;
         for op in &commit.ops {
             match op {
-                Op::Put(key, value) => {
+                Op::Put(key, value) | Op::PutLeased(key, value, _) => {
                     drop(self.store.insert(key.clone(), (value.clone(), Revision(self.revision))));
                 }
                 Op::Delete(key) => drop(self.store.remove(key)),

@@ -175,7 +175,7 @@ impl World {
     }
 
     fn region_start(&mut self) {
-        let opened = self.region.store.open("region/term", "");
+        let opened = self.region.store.open(region::record::TERM_KEY, "");
         let recovered = opened.and_then(|Opened { entries, revision, incarnation, term, leads, torn }| {
             if torn {
                 self.report.saw(Sight::StoreTorn);

@@ -41,7 +41,7 @@ impl Store {
         self.revision += 1;
         for op in &commit.ops {
             match op {
-                Op::Put(key, value) => {
+                Op::Put(key, value) | Op::PutLeased(key, value, _) => {
                     self.entries.insert(key.clone(), (value.clone(), Revision(self.revision)));
                 }
                 Op::Delete(key) => {

@@ -147,7 +147,7 @@ impl Cloud {
         self.revision += 1;
         for op in commit.ops {
             match op {
-                Op::Put(key, value) => {
+                Op::Put(key, value) | Op::PutLeased(key, value, _) => {
                     self.store.insert(key, (value, Revision(self.revision)));
                 }
                 Op::Delete(key) => {

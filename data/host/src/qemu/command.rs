@@ -52,7 +52,8 @@ pub fn arguments(
 ) -> Vec<OsString> {
     let mut line = Line::default();
     line.words(&["-name", &option_value(&vm.to_string())]);
-    line.words(&["-nodefaults", "-no-user-config", "-nographic", "-display", "none"]);
+    // Not `-nographic`: with it the firmware clears the serial console's screen, in front of what the guest says.
+    line.words(&["-nodefaults", "-no-user-config", "-display", "none"]);
     line.words(&["-machine", "q35,usb=off,vmport=off"]);
     line.words(&accelerator.arguments());
     line.words(&["-smp", &spec.vcpus.to_string(), "-m", &format!("{}M", spec.memory_mib)]);
@@ -160,7 +161,7 @@ mod tests {
         let vm: InstanceId = "i-0123456789abcdef0".parse().unwrap();
         let line = arguments(vm, &spec(), &image, Accelerator::Tcg, Path::new("/h/vms/i-0123456789abcdef0"));
         let line: Vec<String> = line.into_iter().map(|word| word.into_string().unwrap()).collect();
-        let expected = "-name|i-0123456789abcdef0|-nodefaults|-no-user-config|-nographic|-display|none|-machine|\
+        let expected = "-name|i-0123456789abcdef0|-nodefaults|-no-user-config|-display|none|-machine|\
             q35,usb=off,vmport=off|-accel|tcg,tb-size=256|-cpu|max,la57=off|-smp|2|-m|1024M|-rtc|base=utc|\
             -kernel|/images/ami-1/vmlinuz|-initrd|/images/ami-1/initrd.img|-append|console=ttyS0 root=/dev/vda|\
             -drive|if=none,id=root,file=machine/disk.qcow2,format=qcow2,discard=unmap|\

@@ -176,10 +176,10 @@ fn the_log_is_kept_short_by_snapshots_between_the_commits() {
 fn a_slow_watcher_gets_a_prefix_and_then_the_end() {
     let options = EngineOptions { watch_queue_commits: 3, ..EngineOptions::default() };
     let mut engine = Engine::open(MemoryDisk::new().mount(), options).unwrap();
-    let mut slow = engine.watch(b"a/", Revision(0)).unwrap();
-    let mut other = engine.watch(b"b/", Revision(0)).unwrap();
+    let mut slow = engine.watch(b"c/", Revision(0)).unwrap();
+    let mut other = engine.watch(b"d/", Revision(0)).unwrap();
     for number in 0..5u8 {
-        commit(&mut engine, "a/key", vec![number]).unwrap();
+        commit(&mut engine, "c/key", vec![number]).unwrap();
     }
     for revision in 1..=3 {
         assert_eq!(slow.try_next().unwrap().unwrap().revision, Revision(revision));
@@ -187,22 +187,22 @@ fn a_slow_watcher_gets_a_prefix_and_then_the_end() {
     assert_eq!(slow.try_next(), Err(WatchEnd::Lagged));
     assert_eq!(other.try_next(), Ok(None), "other keys' commits fill no queue");
     // It begins anew from what it lists.
-    let page = engine.range(&RangeQuery::prefix("a/")).unwrap();
-    let mut anew = engine.watch(b"a/", page.revision).unwrap();
-    commit(&mut engine, "a/key", vec![5]).unwrap();
+    let page = engine.range(&RangeQuery::prefix("c/")).unwrap();
+    let mut anew = engine.watch(b"c/", page.revision).unwrap();
+    commit(&mut engine, "c/key", vec![5]).unwrap();
     assert_eq!(anew.try_next().unwrap().unwrap().revision, Revision(6));
 }
 
 #[test]
 fn a_watch_gives_whole_commits() {
     let mut engine = Engine::open(MemoryDisk::new().mount(), EngineOptions::default()).unwrap();
-    let mut watch = engine.watch(b"a/", Revision(0)).unwrap();
-    let ops = ["a/1", "b/1", "a/2"].map(|key| Op::Put(key.into(), key.into())).to_vec();
+    let mut watch = engine.watch(b"c/", Revision(0)).unwrap();
+    let ops = ["c/1", "d/1", "c/2"].map(|key| Op::Put(key.into(), key.into())).to_vec();
     engine.stage(Commit { conditions: vec![], ops }).unwrap();
     assert_eq!(watch.try_next(), Ok(None), "nothing is seen before it is durable");
     engine.flush();
     let events = watch.try_next().unwrap().unwrap();
-    assert_eq!(events.changes.iter().map(|change| &change.key[..]).collect::<Vec<_>>(), [b"a/1", b"a/2"]);
+    assert_eq!(events.changes.iter().map(|change| &change.key[..]).collect::<Vec<_>>(), [b"c/1", b"c/2"]);
 }
 
 #[test]

@@ -4,5 +4,6 @@
 
 mod crash;
 mod faults;
+mod lease;
 mod model;
 mod store;

@@ -44,7 +44,8 @@ impl Model {
         let mut changed = false;
         for op in &commit.ops {
             changed |= match op {
-                Op::Put(key, value) => {
+                // Its leases are never ended here.
+                Op::Put(key, value) | Op::PutLeased(key, value, _) => {
                     state.insert(key.clone(), (value.clone(), next));
                     true
                 }
@@ -147,7 +148,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn key(number: u8) -> Key {
-    [b"a".as_slice(), b"a/1", b"a/2", b"a\xff", b"b", b"b/1"][number as usize].to_vec()
+    [b"c".as_slice(), b"c/1", b"c/2", b"c\xff", b"d", b"d/1"][number as usize].to_vec()
 }
 
 fn commit(model: &Model, conditions: &[(u8, Option<u64>)], ops: &[(u8, Option<u16>)]) -> Commit {
@@ -186,20 +187,20 @@ fn check(engine: &Engine, durable: &Model) {
     assert_eq!(engine.revision(), durable.revision());
     for revision in 0..=durable.revision().0 {
         let at = Revision(revision);
-        for prefix in [b"".as_slice(), b"a", b"a/", b"a\xff"] {
+        for prefix in [b"".as_slice(), b"c", b"c/", b"c\xff"] {
             match read_all(engine, prefix, Some(at), 2) {
                 Ok(entries) => assert_eq!(entries, durable.entries(at, prefix)),
                 Err(ReadError::Compacted { oldest }) => assert!(at < oldest && oldest <= durable.revision()),
                 Err(error) => panic!("{error}"),
             }
         }
-        match engine.watch(b"a/", at) {
-            Ok(mut watch) => assert_eq!(drain(&mut watch), durable.events(at, b"a/")),
+        match engine.watch(b"c/", at) {
+            Ok(mut watch) => assert_eq!(drain(&mut watch), durable.events(at, b"c/")),
             Err(error) => assert!(matches!(error, ReadError::Compacted { .. }), "{error}"),
         }
     }
     let next = Revision(durable.revision().0 + 1);
-    assert_eq!(engine.get_at(b"a", next), Err(ReadError::Future { newest: durable.revision() }));
+    assert_eq!(engine.get_at(b"c", next), Err(ReadError::Future { newest: durable.revision() }));
     for number in 0..6 {
         let entry = engine.get(&key(number)).unwrap().map(|entry| (entry.value, entry.modified));
         assert_eq!(entry.as_ref(), durable.present().get(&key(number)));

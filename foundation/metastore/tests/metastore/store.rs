@@ -1,7 +1,8 @@
 //! The store on a real directory: threads, group commit, the lock, restarts.
 
 use metastore::{
-    Commit, CommitError, Condition, OnDone, Op, OpenError, RangeQuery, Revision, Store, StoreOptions,
+    Commit, CommitError, Condition, LeaseError, LeaseId, OnDone, Op, OpenError, RangeQuery, Revision, Store,
+    StoreOptions,
 };
 use std::sync::mpsc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 fn threads_commit_together_and_all_of_it_is_there_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();
-    let mut watch = store.watch(b"thread/", Revision(0)).unwrap();
+    let mut watch = wait(store.watch(b"thread/", Revision(0))).unwrap();
     let threads: Vec<_> = (0..8)
         .map(|thread| {
             let store = store.clone();
@@ -33,8 +34,11 @@ fn threads_commit_together_and_all_of_it_is_there_after_a_restart() {
                             ..put(&key, "v")
                         };
                         let revision = store.commit(commit.clone()).await.unwrap();
-                        let entry =
-                            store.get(key.as_bytes()).unwrap().expect("visible once it is acknowledged");
+                        let entry = store
+                            .get(key.as_bytes())
+                            .await
+                            .unwrap()
+                            .expect("visible once it is acknowledged");
                         assert_eq!(entry.modified, revision);
                         assert!(matches!(store.commit(commit).await, Err(CommitError::Conflict { .. })));
                     }
@@ -50,13 +54,13 @@ fn threads_commit_together_and_all_of_it_is_there_after_a_restart() {
             assert_eq!(watch.next().await.unwrap().revision, Revision(revision));
         }
     });
-    let (entries, revision) = store.list(b"").unwrap();
+    let (entries, revision) = wait(store.list(b"")).unwrap();
     assert_eq!((entries.len(), revision), (400, Revision(400)));
 
     drop(store);
     let store = Store::open(directory.path()).unwrap();
-    assert_eq!(store.list(b"").unwrap(), (entries, revision));
-    assert_eq!((store.incarnation(), store.recovery().torn.clone()), (1, None));
+    assert_eq!(wait(store.list(b"")).unwrap(), (entries, revision));
+    assert_eq!(store.incarnation(), 1);
 }
 
 #[test]
@@ -122,7 +126,7 @@ fn a_full_queue_hands_the_commit_back_or_makes_it_wait() {
         wait(async { (b.await, c.await, e.await) }),
         (Ok(Revision(2)), Ok(Revision(3)), Ok(Revision(4)))
     );
-    let page = store.range(&RangeQuery::between("c", None)).unwrap();
+    let page = wait(store.range(&RangeQuery::between("c", None))).unwrap();
     assert_eq!(page.entries.iter().map(|entry| entry.key.as_slice()).collect::<Vec<_>>(), [b"c", b"e"]);
 }
 
@@ -133,5 +137,35 @@ fn what_is_queued_is_committed_when_the_last_handle_goes() {
     let commits: Vec<_> = (0..100).map(|number| store.commit(put(&format!("{number}"), "v"))).collect();
     drop(commits);
     drop(store);
-    assert_eq!(Store::open(directory.path()).unwrap().revision(), Revision(100));
+    let store = Store::open(directory.path()).unwrap();
+    assert_eq!(wait(store.revision()), Ok(Revision(100)));
+}
+
+#[test]
+fn a_lease_ends_when_nobody_keeps_it_alive() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    wait(async {
+        let mut watch = store.watch(b"", Revision(0)).await.unwrap();
+        assert!(matches!(store.lease_grant(Duration::ZERO).await, Err(LeaseError::OutOfBounds(_))));
+        let kept = store.lease_grant(LeaseId::TTL_MAX).await.unwrap();
+        let left = store.lease_grant(LeaseId::TTL_MIN).await.unwrap();
+        let leader = |lease| Op::PutLeased("leader".into(), "me".into(), lease);
+        let revision = store.commit(Commit { conditions: vec![], ops: vec![leader(left)] }).await.unwrap();
+        assert_eq!(watch.next().await.unwrap().revision, revision);
+        store.lease_keep_alive(kept).await.unwrap();
+        // Nothing else is asked of the store: its thread wakes by itself.
+        let gone = watch.next().await.unwrap();
+        assert_eq!((&gone.changes[0].key[..], &gone.changes[0].value), (&b"leader"[..], &None));
+        assert_eq!(store.get(b"leader").await.unwrap(), None);
+        assert_eq!(store.lease_keep_alive(left).await, Err(LeaseError::Expired(left)));
+        assert_eq!(store.lease_revoke(left).await, Err(LeaseError::Expired(left)));
+        let refused = store.commit(Commit { conditions: vec![], ops: vec![leader(left)] }).await;
+        assert_eq!(refused, Err(CommitError::LeaseExpired(left)));
+        store.commit(Commit { conditions: vec![], ops: vec![leader(kept)] }).await.unwrap();
+        store.lease_revoke(kept).await.unwrap();
+        assert_eq!(store.get(b"leader").await.unwrap(), None);
+        let (entries, _) = store.list(b"").await.unwrap();
+        assert_eq!(entries, []);
+    });
 }

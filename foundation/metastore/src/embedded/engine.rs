@@ -4,6 +4,7 @@
 //! ```text
 //!   stage(commit) ─► checked against durable + staged ─► ticket      (repeat: a batch)
 //!   flush()       ─► one record appended and synced ─► visible to reads and watches ─► results, in order
+//!   expire(now)   ─► staged ends of the leases whose time is over
 //!   maintain()    ─► one bounded step of a snapshot, if one is due
 //! ```
 //!
@@ -12,18 +13,24 @@
 //! Invariant: after a failed write or sync the engine answers `Failed` to everything, for ever. What the disk
 //! holds then is known only by reading it anew (a second sync may succeed without having written anything).
 
-use crate::contract::{Commit, CommitError, Condition, Entry, Op, Revision};
-use crate::format::{FRAME_BYTES, commit_encode, frame_begin};
-use crate::log::Log;
-use crate::map::{HistoryBound, MultiVersionMap, Page, RangeQuery, ReadError};
-use crate::recovery::{OpenError, Recovery, recover};
-use crate::snapshot::{SnapshotWriter, snapshot_name};
+use super::format::{FRAME_BYTES, commit_encode, frame_begin};
+use super::lease::{self, Leases};
+use super::log::Log;
+use super::map::{HistoryBound, MultiVersionMap};
+use super::recovery::{OpenError, Recovery, recover};
+use super::snapshot::{SnapshotWriter, snapshot_name};
+use crate::contract::{
+    Commit, CommitError, Condition, Entry, LeaseId, Op, Page, RangeQuery, ReadError, Revision,
+    USER_KEYS_BEGIN,
+};
 use crate::watch::{Change, CommitEvents, Watch, Watchers};
+use base::clock::Timestamp;
 use base::disk::Disk;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 /// Sizes, all of them bounds or thresholds.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +81,8 @@ pub struct Engine {
     reader: Reader,
     recovery: Recovery,
     durable: Revision,
+    /// After everything that is durable or staged.
+    leases: Leases,
     staged: Staged,
     ticket_next: u64,
     snapshot: Option<SnapshotWriter>,
@@ -99,6 +108,8 @@ impl Engine {
     pub fn open(mut disk: Box<dyn Disk>, options: EngineOptions) -> Result<Engine, OpenError> {
         let recovered = recover(&mut *disk)?;
         let mut map = recovered.map;
+        let leases =
+            Leases::load(&map).map_err(|key| OpenError::Reserved { key: key.escape_ascii().to_string() })?;
         let history = HistoryBound { commits: options.history_commits, bytes: options.history_bytes };
         map.trim(history, None);
         let durable = map.revision();
@@ -117,6 +128,7 @@ impl Engine {
             log: recovered.log,
             recovery: recovered.report,
             durable,
+            leases,
             staged: Staged::default(),
             ticket_next: 0,
             snapshot: None,
@@ -183,15 +195,9 @@ impl Engine {
     /// that is durable or staged. Its fate is told by the next [`Engine::flush`], or here, if it is refused.
     pub fn stage(&mut self, commit: Commit) -> Result<Ticket, CommitError> {
         commit.check()?;
-        if self.staged.record.len() + commit.bytes() > Self::STAGED_BYTES_MAX {
-            let why = format!("{} bytes are staged: flush first", self.staged.record.len());
-            return Err(CommitError::OutOfBounds(why));
-        }
+        self.ready(commit.bytes())?;
         let changes = {
             let state = self.reader.state();
-            if let Some(why) = &state.failed {
-                return Err(CommitError::Failed(why.clone()));
-            }
             let modified = |key: &[u8]| match self.staged.keys.get(key) {
                 Some(staged) => *staged,
                 None => state.map.modified(key),
@@ -199,9 +205,72 @@ impl Engine {
             if let Some(unmet) = commit.conditions.iter().find(|condition| !holds(condition, &modified)) {
                 return Err(CommitError::Conflict { key: unmet.key().escape_ascii().to_string() });
             }
-            changes(commit.ops, &modified)
+            self.leases.admit(&commit.ops)?;
+            changes(commit.ops, &modified, &mut self.leases)
         };
-        let mut revision = Revision(self.durable.0 + self.staged.commits.len() as u64);
+        Ok(self.stage_changes(changes))
+    }
+
+    /// Stages a new lease, which ends when it was not kept alive for `ttl`.
+    pub fn lease_grant(&mut self, ttl: Duration, now: Timestamp) -> Result<(Ticket, LeaseId), CommitError> {
+        LeaseId::ttl_check(ttl)?;
+        self.ready(lease::END_BYTES_MAX)?;
+        let id = lease::lease_id_new(self.incarnation(), Revision(self.revision_staged().0 + 1));
+        let change = self.leases.grant(id, ttl, now);
+        Ok((self.stage_changes(vec![change]), id))
+    }
+
+    /// Lets a lease live for its whole time again; needs no flush. [`CommitError::LeaseExpired`] if it has ended.
+    pub fn lease_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<(), CommitError> {
+        self.ready(0)?;
+        match self.leases.keep_alive(id, now) {
+            true => Ok(()),
+            false => Err(CommitError::LeaseExpired(id)),
+        }
+    }
+
+    /// Stages the end of a lease: its keys go. [`CommitError::LeaseExpired`] if it has ended.
+    pub fn lease_revoke(&mut self, id: LeaseId) -> Result<Ticket, CommitError> {
+        self.ready(lease::END_BYTES_MAX)?;
+        let changes = self.leases.end(id).ok_or(CommitError::LeaseExpired(id))?;
+        Ok(self.stage_changes(changes))
+    }
+
+    /// When [`Engine::expire`] is to be called next (in the past: at once); `None` while there is no lease.
+    pub fn lease_next(&self) -> Option<Timestamp> {
+        self.leases.next().filter(|_| self.failed().is_none())
+    }
+
+    /// Stages the ends of leases whose time is over, as many as the batch has room for; their fate is told to nobody
+    /// by the flush. After a start, a lease's time begins with the first call.
+    pub fn expire(&mut self, now: Timestamp) {
+        while self.ready(lease::END_BYTES_MAX).is_ok()
+            && let Some(id) = self.leases.due(now)
+            && let Some(changes) = self.leases.end(id)
+        {
+            self.staged.push(CommitEvents { revision: Revision(self.revision_staged().0 + 1), changes });
+        }
+    }
+
+    /// Whether the batch has room for so many bytes, and the engine has not failed.
+    fn ready(&self, bytes: usize) -> Result<(), CommitError> {
+        if let Some(why) = self.failed() {
+            return Err(CommitError::Failed(why));
+        }
+        let staged = self.staged.record.len();
+        match staged + bytes > Self::STAGED_BYTES_MAX {
+            true => Err(CommitError::OutOfBounds(format!("{staged} bytes are staged: flush first"))),
+            false => Ok(()),
+        }
+    }
+
+    /// The revision after everything that is staged.
+    fn revision_staged(&self) -> Revision {
+        Revision(self.durable.0 + self.staged.commits.len() as u64)
+    }
+
+    fn stage_changes(&mut self, changes: Vec<Change>) -> Ticket {
+        let mut revision = self.revision_staged();
         if !changes.is_empty() {
             revision.0 += 1;
             self.staged.push(CommitEvents { revision, changes });
@@ -209,7 +278,7 @@ impl Engine {
         let ticket = Ticket(self.ticket_next);
         self.ticket_next += 1;
         self.staged.tickets.push((ticket, revision));
-        Ok(ticket)
+        ticket
     }
 
     /// Writes the batch, makes it durable, then visible; the fate of each staged commit, in their order.
@@ -349,13 +418,26 @@ fn holds(condition: &Condition, modified: &impl Fn(&[u8]) -> Option<Revision>) -
     }
 }
 
-/// What the operations change: a deletion of what is not there changes nothing.
-fn changes(ops: Vec<Op>, modified: &impl Fn(&[u8]) -> Option<Revision>) -> Vec<Change> {
-    let change = |op| match op {
-        Op::Put(key, value) => Some(Change { key: key.into(), value: Some(value.into()) }),
-        Op::Delete(key) => modified(&key).map(|_| Change { key: key.into(), value: None }),
-    };
-    ops.into_iter().filter_map(change).collect()
+/// What the operations change: a deletion of what is not there changes nothing. What is remembered of leases comes
+/// after what the caller asked for.
+fn changes(ops: Vec<Op>, modified: &impl Fn(&[u8]) -> Option<Revision>, leases: &mut Leases) -> Vec<Change> {
+    let mut changes = Vec::with_capacity(ops.len());
+    let mut remembered = Vec::new();
+    for op in ops {
+        let (key, value, lease) = match op {
+            Op::Put(key, value) => (Bytes::from(key), Some(value.into()), None),
+            Op::PutLeased(key, value, id) => (Bytes::from(key), Some(value.into()), Some(id)),
+            Op::Delete(key) if modified(&key).is_none() => continue,
+            Op::Delete(key) => (Bytes::from(key), None, None),
+        };
+        remembered.extend(match lease {
+            Some(id) => leases.attach(&key, id),
+            None => leases.detach(&key),
+        });
+        changes.push(Change { key, value });
+    }
+    changes.append(&mut remembered);
+    changes
 }
 
 /// The visible half of an engine.
@@ -412,16 +494,19 @@ impl Reader {
 
     /// The key's present value.
     pub fn get(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
-        let state = self.state();
-        state.alive()?;
-        state.map.get(key, None)
+        self.read(key, None)
     }
 
     /// The key's value at a past revision.
     pub fn get_at(&self, key: &[u8], revision: Revision) -> Result<Option<Entry>, ReadError> {
+        self.read(key, Some(revision))
+    }
+
+    fn read(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, ReadError> {
         let state = self.state();
         state.alive()?;
-        state.map.get(key, Some(revision))
+        let entry = state.map.get(key, at)?;
+        Ok(entry.filter(|_| key >= USER_KEYS_BEGIN))
     }
 
     /// One page of a range of keys, at one revision.
@@ -450,8 +535,9 @@ impl Reader {
         let mut state = self.state_mut();
         state.alive()?;
         let backlog = state.map.commits_after(from)?;
-        let queue_max = state.watch_queue_max;
-        Ok(state.watchers.add(prefix, backlog, queue_max))
+        let (feed, watch) = Watch::fed(prefix, backlog, state.watch_queue_max);
+        state.watchers.add(feed);
+        Ok(watch)
     }
 
     /// Forgets what can be read only before `up_to`, and gives the oldest revision that can still be read: earlier

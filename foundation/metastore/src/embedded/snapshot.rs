@@ -9,12 +9,12 @@
 //! Invariant: an installed snapshot is whole and durable, so anything wrong in one is corruption. Nothing is
 //! removed before the rename that replaces it is durable.
 
-use crate::contract::Revision;
-use crate::format::{
+use super::format::{
     Fields, FileKind, HEAD_BYTES, Head, HeadError, entry_decode, entry_encode, frame_begin, frame_decode,
     frame_seal,
 };
-use crate::map::MultiVersionMap;
+use super::map::MultiVersionMap;
+use crate::contract::Revision;
 use base::disk::Disk;
 use bytes::Bytes;
 use std::io;

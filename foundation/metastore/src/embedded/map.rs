@@ -3,102 +3,12 @@
 //!
 //! Invariant: reads are exact at every revision from `oldest` to `revision`, and refused outside.
 
-use crate::contract::{Entry, Key, Revision};
+use crate::contract::{Entry, Page, RangeQuery, ReadError, Revision, USER_KEYS_BEGIN};
 use crate::watch::CommitEvents;
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
-
-/// Why a read was not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The revision is older than the history that is kept: read anew at the present.
-    #[error("the revision is compacted: the oldest that can be read is {}", oldest.0)]
-    Compacted {
-        /// The oldest revision that can be read.
-        oldest: Revision,
-    },
-    /// The revision does not exist yet in this store; it comes from another store or another incarnation.
-    #[error("the revision does not exist: the newest is {}", newest.0)]
-    Future {
-        /// The newest revision.
-        newest: Revision,
-    },
-    /// The engine has failed or is closed.
-    #[error("the store has failed and must be restarted: {0}")]
-    Failed(String),
-}
-
-/// Which keys to read, and which page of them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RangeQuery {
-    /// The first key, inclusive.
-    pub start: Key,
-    /// The key before which to end; `None`: no end.
-    pub end: Option<Key>,
-    /// The revision to read at; `None`: the present one. Give the first page's revision for the pages after it.
-    pub at: Option<Revision>,
-    /// The cursor: only keys after this one ([`Page::next`] of the page before).
-    pub after: Option<Key>,
-    /// Entries in the page, at most; taken as between 1 and [`RangeQuery::LIMIT_MAX`].
-    pub limit: usize,
-}
-
-impl RangeQuery {
-    /// No page has more entries.
-    pub const LIMIT_MAX: usize = 10_000;
-    /// A page ends after the entry with which its keys and values reach this.
-    pub const PAGE_BYTES_MAX: usize = 8 << 20;
-
-    /// All keys from `start` to before `end`.
-    pub fn between(start: impl Into<Key>, end: Option<Key>) -> Self {
-        RangeQuery { start: start.into(), end, at: None, after: None, limit: Self::LIMIT_MAX }
-    }
-
-    /// All keys that begin with `prefix`.
-    pub fn prefix(prefix: impl Into<Key>) -> Self {
-        let start: Key = prefix.into();
-        let mut end = start.clone();
-        while end.last() == Some(&u8::MAX) {
-            end.pop();
-        }
-        let end = end.pop().map(|last| {
-            end.push(last + 1);
-            end
-        });
-        Self::between(start, end)
-    }
-
-    /// At a past revision.
-    pub fn at(mut self, revision: Revision) -> Self {
-        self.at = Some(revision);
-        self
-    }
-
-    /// After the cursor.
-    pub fn after(mut self, cursor: Option<Key>) -> Self {
-        self.after = cursor;
-        self
-    }
-
-    /// With at most so many entries.
-    pub fn limit(mut self, limit: usize) -> Self {
-        self.limit = limit;
-        self
-    }
-}
-
-/// One page of a range.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Page {
-    /// In the order of their keys.
-    pub entries: Vec<Entry>,
-    /// The revision that was read.
-    pub revision: Revision,
-    /// The cursor of the next page; `None`: this was the last.
-    pub next: Option<Key>,
-}
 
 /// How much history is kept, in commits and in bytes of their keys and values; whichever is reached first.
 #[derive(Clone, Copy, Debug)]
@@ -223,10 +133,11 @@ impl MultiVersionMap {
     pub(crate) fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
         let revision = self.readable(query.at)?;
         let limit = query.limit.clamp(1, RangeQuery::LIMIT_MAX);
+        // What engines keep for themselves is not read by users.
+        let start = query.start.as_slice().max(USER_KEYS_BEGIN);
         let mut page = Page { entries: Vec::new(), revision, next: None };
         let mut bytes = 0;
-        for (key, value, modified) in
-            self.live(&query.start, query.after.as_deref(), query.end.as_deref(), revision)
+        for (key, value, modified) in self.live(start, query.after.as_deref(), query.end.as_deref(), revision)
         {
             if page.entries.len() >= limit || bytes >= RangeQuery::PAGE_BYTES_MAX {
                 page.next = page.entries.last().map(|entry| entry.key.clone());

@@ -191,7 +191,9 @@ fn frame_checksum(file: &Head, offset: u64, checked: &[u8]) -> u32 {
 const CHANGE_PUT: u8 = 1;
 const CHANGE_DELETE: u8 = 2;
 
-/// Appends one commit of a batch. The contract's bounds make the narrow lengths enough.
+/// Appends one commit of a batch. The contract's bounds make the narrow lengths enough: 128 operations, each with
+/// what is remembered of its key's lease, are at most 256 changes, and 256 is written as 0 (a commit without any
+/// is not written).
 ///
 /// ```text
 ///   changes (1), then for each:  kind (1)  key length (2)  key  [ value length (4)  value ]   kind 1 = put
@@ -212,8 +214,11 @@ pub(crate) fn commit_encode(buffer: &mut Vec<u8>, changes: &[Change]) {
 
 /// One commit of a batch; `None` if the bytes are none.
 pub(crate) fn commit_decode(fields: &mut Fields<'_>, revision: Revision) -> Option<CommitEvents> {
-    let count = fields.u8()?;
-    let mut changes = Vec::with_capacity(count.into());
+    let count = match fields.u8()? {
+        0 => 256,
+        count => usize::from(count),
+    };
+    let mut changes = Vec::with_capacity(count);
     for _ in 0..count {
         let kind = fields.u8()?;
         let key_bytes = fields.u16()?.into();

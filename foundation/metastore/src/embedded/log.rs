@@ -9,8 +9,8 @@
 //! directory entry durable) only after the segment before it is. So a batch's mark, and a segment's name, prove
 //! that everything before them was durable once, which is how recovery tells corruption from a torn tail.
 
+use super::format::{FileKind, HEAD_BYTES, Head, frame_begin, frame_seal};
 use crate::contract::Revision;
-use crate::format::{FileKind, HEAD_BYTES, Head, frame_begin, frame_seal};
 use base::disk::Disk;
 use std::collections::VecDeque;
 use std::io;

@@ -10,14 +10,14 @@
 //! not write for written, and the next succeeds without effect. So the newest segment, the only one of which any
 //! part may not be durable, is written anew and installed by rename.
 
-use crate::contract::Revision;
-use crate::format::{
+use super::format::{
     Fields, FileKind, Frame, HEAD_BYTES, Head, HeadError, commit_decode, frame_begin, frame_decode,
     frame_find, frame_seal,
 };
-use crate::log::{Log, Segment, segment_create, segment_name};
-use crate::map::MultiVersionMap;
-use crate::snapshot::{SNAPSHOT_NEW, SnapshotError, snapshot_decode, snapshot_name};
+use super::log::{Log, Segment, segment_create, segment_name};
+use super::map::MultiVersionMap;
+use super::snapshot::{SNAPSHOT_NEW, SnapshotError, snapshot_decode, snapshot_name};
+use crate::contract::Revision;
 use base::disk::Disk;
 use std::collections::VecDeque;
 use std::io;
@@ -53,6 +53,12 @@ pub enum OpenError {
     TooNew {
         /// The version of the file's format.
         version: u32,
+    },
+    /// A key that is reserved for the engine holds what this version does not know; perhaps a newer one does.
+    #[error("the store holds a reserved key that this version does not understand: {key}")]
+    Reserved {
+        /// The key.
+        key: String,
     },
     /// The disk failed.
     #[error("cannot {what}")]
