@@ -21,12 +21,7 @@ const STOPPED: &str = "etcdserver: server stopped";
 /// The header of every answer.
 pub fn header(revision: Revision, incarnation: u64) -> Option<ResponseHeader> {
     // One member, which is all of its cluster.
-    Some(ResponseHeader {
-        cluster_id: 1,
-        member_id: 1,
-        revision: wire(revision),
-        raft_term: incarnation,
-    })
+    Some(ResponseHeader { cluster_id: 1, member_id: 1, revision: wire(revision), raft_term: incarnation })
 }
 
 /// A revision as the API has it.

@@ -103,7 +103,9 @@ mod tests {
         let caller = Caller::new(Identity::new(Role::Cell, "us-east-1a-c1"));
         caller.key(b"cell/us-east-1a-c1/vm/i-1").unwrap();
         caller.key(b"cell/us-east-1a-c1/").unwrap();
-        for other in ["", "cell/us-east-1a-c1", "cell/us-east-1a-c10/vm", "cell/us-east-1b-c1/vm", "region/x/"] {
+        for other in
+            ["", "cell/us-east-1a-c1", "cell/us-east-1a-c10/vm", "cell/us-east-1b-c1/vm", "region/x/"]
+        {
             assert!(caller.key(other.as_bytes()).is_err(), "{other}");
         }
         caller.range(b"cell/us-east-1a-c1/", Some(b"cell/us-east-1a-c10")).unwrap();

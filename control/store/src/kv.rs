@@ -95,7 +95,9 @@ impl Kv {
                 return Ok(answer);
             }
             if bytes > ANSWER_BYTES_MAX {
-                return Err(Status::resource_exhausted("the range is too large for one answer: give a limit"));
+                return Err(Status::resource_exhausted(
+                    "the range is too large for one answer: give a limit",
+                ));
             }
             query = query.at(page.revision).after(page.next);
         }
@@ -222,7 +224,9 @@ fn condition(caller: &Caller, compare: pb::Compare) -> Result<Condition, Status>
         (CompareResult::Equal, CompareTarget::Create, Some(TargetUnion::CreateRevision(0))) => Some(0),
         (CompareResult::Equal, CompareTarget::Version, Some(TargetUnion::Version(0))) => Some(0),
         // A union that is left out means 0.
-        (CompareResult::Equal, CompareTarget::Mod | CompareTarget::Create | CompareTarget::Version, None) => Some(0),
+        (CompareResult::Equal, CompareTarget::Mod | CompareTarget::Create | CompareTarget::Version, None) => {
+            Some(0)
+        }
         _ => None,
     };
     match equals {
@@ -244,7 +248,10 @@ impl pb::kv_server::Kv for Kv {
         let op = self.put_op(&caller, request.into_inner()).await?;
         let done = self.commit(Commit { conditions: Vec::new(), ops: vec![op] }).await?;
         let revision = done.map_err(commit_status)?;
-        Ok(Response::new(pb::PutResponse { header: header(revision, self.store.incarnation()), prev_kv: None }))
+        Ok(Response::new(pb::PutResponse {
+            header: header(revision, self.store.incarnation()),
+            prev_kv: None,
+        }))
     }
 
     async fn delete_range(

@@ -62,7 +62,11 @@ impl Leases {
             kept => kept.map_err(lease_status)?,
         };
         let revision = self.store.revision().await.map_err(read_status)?;
-        Ok(pb::LeaseKeepAliveResponse { header: header(revision, self.store.incarnation()), ID: wire, TTL: ttl_s })
+        Ok(pb::LeaseKeepAliveResponse {
+            header: header(revision, self.store.incarnation()),
+            id: wire,
+            ttl: ttl_s,
+        })
     }
 
     fn failed(&self, error: LeaseError) -> Status {
@@ -81,11 +85,11 @@ impl pb::lease_server::Lease for Leases {
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let caller = self.callers.of(&request)?;
         let asked = request.into_inner();
-        if asked.ID != 0 {
+        if asked.id != 0 {
             return Err(refused("a lease's number is chosen by the store"));
         }
         // As etcd: what is too short is made as short as can be.
-        let ttl_s = asked.TTL.max(LeaseId::TTL_MIN.as_secs() as i64);
+        let ttl_s = asked.ttl.max(LeaseId::TTL_MIN.as_secs() as i64);
         let ttl = Duration::from_secs(ttl_s.unsigned_abs());
         let id = self.store.lease_grant(ttl).await.map_err(|error| self.failed(error))?;
         let owner = Op::PutLeased(owner_key(id), format!("{ttl_s} {}", caller.name()).into_bytes(), id);
@@ -93,7 +97,12 @@ impl pb::lease_server::Lease for Leases {
         // A lease whose owner could not be written is nobody's, and ends by itself.
         let revision = put.map_err(|error: CommitError| self.failed(error.into()))?;
         let header = header(revision, self.store.incarnation());
-        Ok(Response::new(pb::LeaseGrantResponse { header, ID: id.0 as i64, TTL: ttl_s, error: String::new() }))
+        Ok(Response::new(pb::LeaseGrantResponse {
+            header,
+            id: id.0 as i64,
+            ttl: ttl_s,
+            error: String::new(),
+        }))
     }
 
     async fn lease_revoke(
@@ -101,7 +110,7 @@ impl pb::lease_server::Lease for Leases {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         let caller = self.callers.of(&request)?;
-        let owned = self.owned(&caller, request.into_inner().ID).await?;
+        let owned = self.owned(&caller, request.into_inner().id).await?;
         self.store.lease_revoke(owned.id).await.map_err(|error| self.failed(error))?;
         let revision = self.store.revision().await.map_err(read_status)?;
         Ok(Response::new(pb::LeaseRevokeResponse { header: header(revision, self.store.incarnation()) }))
@@ -118,7 +127,7 @@ impl pb::lease_server::Lease for Leases {
         let (leases, mut asked) = (self.clone(), request.into_inner());
         tokio::spawn(async move {
             while let Ok(Some(ask)) = asked.message().await {
-                let answer = leases.keep_alive(&caller, ask.ID).await;
+                let answer = leases.keep_alive(&caller, ask.id).await;
                 let failed = answer.is_err();
                 if answers.send(answer).await.is_err() || failed {
                     return;

@@ -17,7 +17,10 @@ pub struct Maintenance {
 
 #[tonic::async_trait]
 impl pb::maintenance_server::Maintenance for Maintenance {
-    async fn status(&self, request: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
         self.callers.of(&request)?;
         let revision = self.store.revision().await.map_err(read_status)?;
         Ok(Response::new(pb::StatusResponse {
@@ -32,7 +35,10 @@ impl pb::maintenance_server::Maintenance for Maintenance {
 
     type SnapshotStream = ReceiverStream<Result<pb::SnapshotResponse, Status>>;
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        _: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
         Err(refused("it is not backed up over this connection"))
     }
 

@@ -15,11 +15,14 @@ use contract::trust::{Credentials, TrustError};
 use metastore::{Commit, OpenError, Store};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
-/// The largest request: a commit as large as can be, with its frame.
-const REQUEST_BYTES_MAX: usize = Commit::BYTES_MAX + (256 << 10);
+/// The largest request that is read: what is larger than a commit may be is to hear so in etcd's words.
+const REQUEST_BYTES_MAX: usize = 2 * Commit::BYTES_MAX;
+/// How long commits in flight have to be answered when the process ends. Watches are cut off.
+const DRAIN: Duration = Duration::from_secs(1);
 /// Requests of one connection that are being answered.
 const STREAMS_MAX: u32 = 16 * 1024;
 
@@ -105,7 +108,8 @@ pub async fn serve_until(config: StoreConfig, stop: impl Future<Output = ()>) ->
         .map_err(|source| StoreError::Open { directory, source })?;
     let (callers, health) = (Arc::new(Callers::default()), Health::default());
     let leases = Leases { store: store.clone(), callers: callers.clone(), health: health.clone() };
-    let kv = Kv { store: store.clone(), callers: callers.clone(), leases: leases.clone(), health: health.clone() };
+    let kv =
+        Kv { store: store.clone(), callers: callers.clone(), leases: leases.clone(), health: health.clone() };
     let watches = Watches { store: store.clone(), callers: callers.clone() };
     let maintenance = Maintenance { store: store.clone(), callers };
     let server = link::server(&credentials)?
@@ -120,10 +124,19 @@ pub async fn serve_until(config: StoreConfig, stop: impl Future<Output = ()>) ->
     let revision = store.revision().await.map(|revision| revision.0).unwrap_or_default();
     let incarnation = store.incarnation();
     tracing::info!(store = config.name, listen = config.listen, incarnation, revision, "the store serves");
+    let (drain, draining) = oneshot::channel::<()>();
+    let serving = server.serve_with_incoming_shutdown(incoming, async {
+        let _ = draining.await;
+    });
+    let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
-        served = server.serve_with_incoming(incoming) => served.map_err(StoreError::from),
+        served = &mut serving => served.map_err(StoreError::from),
         why = health.failed() => Err(StoreError::Failed(why)),
-        () = stop => Ok(()),
+        () = stop => {
+            drop(drain);
+            let _ = tokio::time::timeout(DRAIN, &mut serving).await;
+            Ok(())
+        }
     };
     // The last handle but those of connections: what is queued is still committed.
     let _ = tokio::task::spawn_blocking(move || drop(store)).await;

@@ -47,13 +47,7 @@ impl pb::watch_server::Watch for Watches {
     ) -> Result<Response<Self::WatchStream>, Status> {
         let caller = self.callers.of(&request)?;
         let (answers, answered) = mpsc::channel(ANSWERS_WAITING);
-        let stream = Stream {
-            store: self.store.clone(),
-            caller,
-            answers,
-            watches: BTreeMap::new(),
-            next: 1,
-        };
+        let stream = Stream { store: self.store.clone(), caller, answers, watches: BTreeMap::new(), next: 1 };
         tokio::spawn(stream.run(request.into_inner()));
         Ok(Response::new(ReceiverStream::new(answered)))
     }
@@ -212,7 +206,9 @@ impl From<Status> for Refusal {
 impl From<ReadError> for Refusal {
     fn from(error: ReadError) -> Refusal {
         match error {
-            ReadError::Compacted { oldest } => Refusal { oldest: wire(oldest).max(1), why: COMPACTED.to_owned() },
+            ReadError::Compacted { oldest } => {
+                Refusal { oldest: wire(oldest).max(1), why: COMPACTED.to_owned() }
+            }
             ReadError::Future { .. } => Refusal::said(FUTURE),
             error => read_status(error).into(),
         }
@@ -349,7 +345,7 @@ impl Feed {
                 }
                 Err(error) => Refusal::from(error),
             },
-            WatchEnd::Closed(why) => {
+            WatchEnd::Closed(why) | WatchEnd::Interrupted(why) => {
                 let _ = self.answers.send(Err(Status::unavailable(why))).await;
                 return false;
             }
