@@ -5,6 +5,7 @@
 //!   shard      whose key a key is: a commit touches one account of one shard
 //!   store      the handle that everybody holds, and what an engine must do behind it
 //!   watch      ordered streams of whole commits, fed by any engine
+//!   election   which of the processes that share a store acts
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //! ```
@@ -26,6 +27,7 @@
 //! Memory holds the whole live state, and a bounded history beside it.
 
 mod contract;
+pub mod election;
 mod embedded;
 pub mod shard;
 mod store;

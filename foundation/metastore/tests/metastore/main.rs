@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod crash;
+mod election;
 mod faults;
 mod lease;
 mod model;
