@@ -63,7 +63,7 @@ pub enum Event {
     ZoneUp,
     /// The zone's link is gone.
     ZoneDown,
-    /// A commit has ended. Commits end in the order in which they were asked for.
+    /// A commit has ended. Commits under way have no order among each other: they end, and become durable, in any.
     Committed {
         /// Which.
         ticket: Ticket,
@@ -183,14 +183,12 @@ impl Cell {
                 let host = cell.hosts.entry(id).or_default();
                 host.record = Some(record);
                 host.revision = Some(entry.modified);
-            } else if key != crate::TERM_KEY {
+            } else if ![crate::TERM_KEY, crate::LEADER_KEY].contains(&key.as_str()) {
                 return Err(RecoverError::UnknownKey(key));
             }
         }
-        // Every document that an earlier term sent was of this revision or an older one, whatever was deleted
-        // since; and at this very revision it said the same.
         for host in cell.hosts.values_mut() {
-            host.document = metastore::generation(incarnation, revision);
+            host.document = host::document_first(incarnation, term);
         }
         cell.unacknowledged = cell.vms.keys().copied().collect();
         Ok(cell)

@@ -16,7 +16,7 @@
 //! Deliberately absent: who is best. The first is.
 
 use crate::contract::{
-    Commit, CommitError, Condition, Entry, Key, LeaseError, LeaseId, Op, RangeQuery, ReadError, Revision,
+    Commit, CommitError, Condition, Key, LeaseError, LeaseId, Op, RangeQuery, ReadError, Revision,
 };
 use crate::store::Store;
 use base::generation::Term;
@@ -28,6 +28,8 @@ use tokio::time::Instant;
 
 /// The least time between two tries to renew a lease.
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
+/// How often one that stands by asks whether the store is there.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a leader that leaves takes to say so.
 const RESIGN_WAIT: Duration = Duration::from_secs(1);
 /// A leader's lease in a region: with renewals, its successor's recovery and a margin for a busy machine, a leader
@@ -57,6 +59,12 @@ pub enum ElectionError {
     Foreign {
         /// Whose.
         owner: String,
+    },
+    /// There is no term, but something else.
+    #[error("the store holds {key} and no term: it is something else's")]
+    Unowned {
+        /// The first key.
+        key: String,
     },
     /// The stored term is none.
     #[error("the stored term cannot be read")]
@@ -135,7 +143,7 @@ impl Election {
     /// Leads without asking: for a store that nobody else can open. Raises the term, so that whoever had opened it
     /// before is refused.
     pub async fn lead_alone(&self, store: &Store) -> Result<Leadership, ElectionError> {
-        let term = self.term(store.get(&self.term_key).await?)?;
+        let term = self.term(store).await?;
         let revision = store.commit(self.commit(&term, None)).await?;
         let (lost_in, lost) = watch::channel(None);
         Ok(Leadership {
@@ -189,11 +197,14 @@ impl Election {
             let Some(leader) = page.entries.first() else { return Ok(()) };
             standing(Standing::StandsBy { leader: String::from_utf8_lossy(&leader.value).into_owned() });
             let mut changes = store.watch(&self.leader_key, page.revision).await?;
-            // However the watch ends, the store is asked again.
-            while let Ok(commit) = changes.next().await {
-                let gone = |change: &crate::Change| change.key == self.leader_key && change.value.is_none();
-                if commit.changes.iter().any(gone) {
-                    break;
+            let gone = |change: &crate::Change| change.key == self.leader_key && change.value.is_none();
+            loop {
+                match tokio::time::timeout(LOOK_EVERY, changes.next()).await {
+                    Ok(Ok(commit)) if !commit.changes.iter().any(gone) => {}
+                    // However the watch ends, the store is asked again.
+                    Ok(_) => break,
+                    // A watch may wait for a store that is gone, and a candidate must know that it is.
+                    Err(_) => drop(store.range(&query).await?),
                 }
             }
         }
@@ -201,7 +212,7 @@ impl Election {
 
     /// One try; `None`: somebody else was first.
     async fn elect(&self, store: &Store, lease: LeaseId) -> Result<Option<(Term, Revision)>, ElectionError> {
-        let term = self.term(store.get(&self.term_key).await?)?;
+        let term = self.term(store).await?;
         match store.commit(self.commit(&term, Some(lease))).await {
             Ok(revision) => Ok(Some((Term(term.before + 1), revision))),
             Err(CommitError::Conflict { .. } | CommitError::LeaseExpired(_)) => Ok(None),
@@ -209,9 +220,14 @@ impl Election {
         }
     }
 
-    fn term(&self, stored: Option<Entry>) -> Result<TermRecord, ElectionError> {
-        let Some(entry) = stored else {
-            return Ok(TermRecord { before: 0, condition: Condition::Absent(self.term_key.clone()) });
+    async fn term(&self, store: &Store) -> Result<TermRecord, ElectionError> {
+        let Some(entry) = store.get(&self.term_key).await? else {
+            // The first commit of all makes the term.
+            let found = store.range(&RangeQuery::prefix("").limit(1)).await?;
+            return match found.entries.first().filter(|entry| ![&self.term_key, &self.leader_key].contains(&&entry.key)) {
+                Some(entry) => Err(ElectionError::Unowned { key: entry.key.escape_ascii().to_string() }),
+                None => Ok(TermRecord { before: 0, condition: Condition::Absent(self.term_key.clone()) }),
+            };
         };
         let (number, owner) = entry.value.split_first_chunk().ok_or(ElectionError::Unreadable)?;
         if owner != self.owner.as_bytes() {

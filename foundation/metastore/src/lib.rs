@@ -6,6 +6,7 @@
 //!   store      the handle that everybody holds, and what an engine must do behind it
 //!   watch      ordered streams of whole commits, fed by any engine
 //!   election   which of the processes that share a store acts
+//!   place      where a process's store is, and how it comes to lead
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //! ```
@@ -29,6 +30,7 @@
 mod contract;
 pub mod election;
 mod embedded;
+mod place;
 pub mod shard;
 mod store;
 mod watch;
@@ -37,5 +39,6 @@ pub use contract::*;
 pub use embedded::{
     Engine, EngineOptions, Flushed, OpenError, Reader, Recovery, StoreOptions, Ticket, TornTail,
 };
+pub use place::{PlaceError, StorePlace};
 pub use store::{Backend, Busy, OnDone, Pending, Store};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

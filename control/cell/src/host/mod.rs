@@ -1,6 +1,8 @@
 //! The hosts of a cell: what they have, whether they answer, and the document that each shall hold.
 //!
-//! Invariant: a document is sent whole, and its generation is that of the commit that last changed it.
+//! Invariant: a document is sent whole. Its generation is (store incarnation, leader's term and a count of the
+//! document's changes in that term): a commit's revision would not do, because commits of two VMs of one host end in
+//! any order, and the later document could get the lower number.
 //! Deliberately absent: taking a host out of service. A host that never comes back keeps its claims.
 
 mod record;
@@ -23,14 +25,23 @@ use std::time::Duration;
 /// A host that has said nothing for so long gets no new VMs.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Changes of one document in one term: that many bits of a generation's second number; the term has the others.
+const DOCUMENT_COUNT_BITS: u32 = 40;
+
+/// The generation of a host's document when its leader begins: newer than all of the leaders before.
+pub(crate) fn document_first(incarnation: u64, term: Term) -> Generation {
+    Generation::new(incarnation, term.0 << DOCUMENT_COUNT_BITS)
+}
+
 /// All that the owner knows of one host.
 #[derive(Default)]
 pub(crate) struct Host {
-    /// What it has, as stored or being stored: commits end in order, so no claim is durable before the capacity
-    /// that it counts on. `None` until it has registered once.
+    /// What it has, as stored; but what it has less than is stored counts at once. So no claim can be durable before
+    /// the capacity that it counts on. `None` until a registration is durable.
     pub(crate) record: Option<HostRecord>,
     pub(crate) revision: Option<Revision>,
-    storing: bool,
+    /// What is on its way to the store.
+    storing: Option<HostRecord>,
     /// What it registered with, until that is on its way to the store.
     registered: Option<(Room, RackId)>,
     pub(crate) up: bool,
@@ -111,7 +122,7 @@ impl Cell {
 
     /// Stores what the host registered with, if that is news; one commit at a time.
     fn host_store(&mut self, id: &HostId, out: &mut Vec<Effect>) {
-        let Some(host) = self.hosts.get_mut(id).filter(|host| !host.storing) else { return };
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.storing.is_none()) else { return };
         let Some((capacity, rack)) = host.registered.take() else { return };
         // Claims stay when the operator takes capacity away; it is made good as they end.
         let lowered = !host.used.within(capacity);
@@ -122,9 +133,12 @@ impl Cell {
         if host.record.as_ref() == Some(&record) {
             return;
         }
-        host.storing = true;
         let (known, value) = (host.revision, record.encode());
-        host.record = Some(record);
+        if let Some(stored) = &mut host.record {
+            stored.capacity = stored.capacity.least(record.capacity);
+            stored.lowered |= lowered;
+        }
+        host.storing = Some(record);
         self.summary.changed();
         self.host_commit(id, known, value, out);
     }
@@ -138,8 +152,9 @@ impl Cell {
         let Some(host) = self.hosts.get_mut(id) else { return };
         match result {
             Ok(revision) => {
-                host.storing = false;
+                host.record = host.storing.take();
                 host.revision = Some(revision);
+                self.summary.changed();
                 self.host_store(id, out);
             }
             // What is stored is not known any more; nothing is stored for this host until the next start. Its

@@ -178,4 +178,9 @@ async fn one_that_leads_alone_refuses_whoever_was_before_and_a_store_of_somebody
         ElectionError::Foreign { owner } => assert_eq!(owner, "cell/us-east-1a-c1"),
         error => panic!("{error}"),
     }
+    let unowned = Election { term_key: b"region/term".to_vec(), ..election("other") };
+    match unowned.lead_alone(&store).await.unwrap_err() {
+        ElectionError::Unowned { key } => assert_eq!(key, "cell/term"),
+        error => panic!("{error}"),
+    }
 }
