@@ -51,6 +51,9 @@ pub enum Command {
     /// Run a host agent.
     #[command(hide = true)]
     Host(Role),
+    /// Run a metadata store that several processes share.
+    #[command(hide = true)]
+    Store(Role),
 }
 
 /// Which cloud.
@@ -77,7 +80,7 @@ pub struct Show {
 /// `nephos up`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --dir /tmp/cloud --port 0 --zones 1"
+    after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --standby\n  nephos up --dir /tmp/cloud --port 0 --zones 1"
 )]
 pub struct Up {
     #[command(flatten)]
@@ -94,6 +97,13 @@ pub struct Up {
     /// One zone with one host.
     #[arg(long, conflicts_with_all = ["zones", "hosts_per_zone"])]
     pub small: bool,
+    /// Two processes of the region and of each cell, one of which leads while the other stands by; they share a
+    /// `nephos store`.
+    #[arg(long)]
+    pub standby: bool,
+    /// The same over etcd: `etcd://[user:password@]host:port[,...][/prefix][?ca=FILE&cert=FILE&key=FILE]`.
+    #[arg(long, env = "NEPHOS_STORE", value_name = "URL", hide_env_values = true)]
+    pub store: Option<String>,
     /// Go to the background once the cloud answers.
     #[arg(long)]
     pub detach: bool,
@@ -146,7 +156,8 @@ pub enum Accelerator {
 /// Which processes.
 #[derive(Clone, Debug, Args)]
 pub struct Target {
-    /// `region`, `zone`, `cell` or `host`, all of them or one (`host/us-east-1a-c1-h1`); or `control-plane`.
+    /// `region`, `zone`, `cell`, `store` or `host`, all of them or one (`host/us-east-1a-c1-h1`; of two processes
+    /// `cell/us-east-1a-c1/2`); or `control-plane`.
     #[arg(value_name = "ROLE[/INSTANCE]")]
     pub target: String,
     #[command(flatten)]

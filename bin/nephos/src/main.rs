@@ -39,6 +39,7 @@ fn main() -> ExitCode {
         Command::Zone(role) => roles::zone(&role.config),
         Command::Cell(role) => roles::cell(&role.config),
         Command::Host(role) => roles::host(&role.config),
+        Command::Store(role) => roles::store(&role.config),
         Command::Up(up) => supervisor::up(&up),
         Command::Down(at) => down::down(&at),
         Command::Status(at) => status::status(&at),

@@ -25,6 +25,11 @@ pub fn host(config: &Path) -> Result<(), Error> {
     run("host", config, host::serve::serve)
 }
 
+/// `nephos store`
+pub fn store(config: &Path) -> Result<(), Error> {
+    run("store", config, store::serve)
+}
+
 fn run<Config, Serve, Serving, E>(role: &'static str, path: &Path, serve: Serve) -> Result<(), Error>
 where
     Config: DeserializeOwned,
@@ -44,7 +49,7 @@ where
     let config: Config = toml::from_str(&text)
         .map_err(|error| Error::Content { path: path.to_owned(), why: error.to_string() })?;
     let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
-    let threads = if role == "region" { threads } else { 1 };
+    let threads = if ["region", "store"].contains(&role) { threads } else { 1 };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .enable_all()

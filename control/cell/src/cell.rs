@@ -12,7 +12,7 @@ use crate::summary::SummarySent;
 use crate::vm::record::{self, RecordError, VmRecord};
 use crate::vm::{Footprint, Graves, Intent, ReservationKey, Vm};
 use base::clock::Timestamp;
-use base::generation::{Generation, Term};
+use base::generation::Term;
 use base::ids::{CellId, HostId, InstanceId, ZoneName};
 use base::step::LaunchStep;
 use contract::{
@@ -143,14 +143,13 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell as its store remembers it. `records` are all entries below [`crate::PREFIX`], read at `revision` of
-    /// the store's `incarnation`; `term` is higher than that of every process that served this store before.
+    /// A cell as its store remembers it. `records` are all entries below [`crate::PREFIX`] of the
+    /// store's `incarnation`; `term` is higher than that of every process that served this store before.
     pub fn recover(
         identity: CellIdentity,
         term: Term,
         incarnation: u64,
         records: Vec<Entry>,
-        revision: Revision,
     ) -> Result<Cell, RecoverError> {
         let mut cell = Cell {
             identity,
@@ -442,10 +441,5 @@ impl Cell {
     /// The stored records of all VMs, ordered by id: for status and for tests of invariants.
     pub fn vm_records(&self) -> impl Iterator<Item = &VmRecord> {
         self.vms.values().filter_map(|vm| vm.committed.as_ref().map(|(record, _)| record))
-    }
-
-    /// The generation of what was committed at `revision`.
-    pub(crate) fn generation(&self, revision: Revision) -> Generation {
-        metastore::generation(self.incarnation, revision)
     }
 }

@@ -145,9 +145,9 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
         () = &mut stop => return Ok(()),
     };
     let term = leadership.term();
-    let (records, revision) = store.list(crate::PREFIX.as_bytes()).await?;
+    let (records, _) = store.list(crate::PREFIX.as_bytes()).await?;
     let identity = CellIdentity { cell: config.cell_id.clone(), zone: config.zone.clone() };
-    let cell = Cell::recover(identity, term, store.incarnation(), records, revision)?;
+    let cell = Cell::recover(identity, term, store.incarnation(), records)?;
     tracing::info!(cell = %config.cell_id, %term, vms = cell.vm_records().count(), "the cell has recovered");
 
     let (events_in, events) = mpsc::channel(EVENTS_MAX);

@@ -204,7 +204,10 @@ impl Apology {
         self.0 = Some(tokio::spawn(async move {
             // Else a leader has it, or another that waits as we do.
             if let Ok(listener) = TcpListener::bind(&listen).await {
-                tracing::warn!(listen, "the store cannot be reached: requests are answered ServiceUnavailable");
+                tracing::warn!(
+                    listen,
+                    "the store cannot be reached: requests are answered ServiceUnavailable"
+                );
                 gateway::unavailable(listener).await;
             }
         }));

@@ -16,7 +16,7 @@
 //! Deliberately absent: who is best. The first is.
 
 use crate::contract::{
-    Commit, CommitError, Condition, Key, LeaseError, LeaseId, Op, RangeQuery, ReadError, Revision,
+    Commit, CommitError, Condition, Key, LeaseError, LeaseId, Op, Page, RangeQuery, ReadError, Revision,
 };
 use crate::store::Store;
 use base::generation::Term;
@@ -30,6 +30,8 @@ use tokio::time::Instant;
 const RENEW_AGAIN: Duration = Duration::from_millis(100);
 /// How often one that stands by asks whether the store is there.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the store has to answer a candidate.
+const ANSWER_WAIT: Duration = Duration::from_millis(1500);
 /// How long a leader that leaves takes to say so.
 const RESIGN_WAIT: Duration = Duration::from_secs(1);
 /// A leader's lease in a region: with renewals, its successor's recovery and a margin for a busy machine, a leader
@@ -151,7 +153,7 @@ impl Election {
             fence: self.fence(revision),
             lost,
             keeper: None,
-            lost_in,
+            _lost: lost_in,
         })
     }
 
@@ -172,7 +174,13 @@ impl Election {
                     let keeper = Keeper { store: store.clone(), lease, ttl: self.ttl, margin: self.margin() };
                     let task = tokio::spawn(keeper.run(began, lost_in.clone()));
                     let keeper = Some((task, store.clone(), lease));
-                    return Ok(Leadership { term, fence: self.fence(revision), lost, keeper, lost_in });
+                    return Ok(Leadership {
+                        term,
+                        fence: self.fence(revision),
+                        lost,
+                        keeper,
+                        _lost: lost_in,
+                    });
                 }
                 // Somebody else was first, or nobody will know; in either case the lease is of no use.
                 Ok(None) => drop(store.lease_revoke(lease).await),
@@ -193,7 +201,7 @@ impl Election {
         let end = [self.leader_key.as_slice(), &[0]].concat();
         let query = RangeQuery::between(self.leader_key.clone(), Some(end)).limit(1);
         loop {
-            let page = store.range(&query).await?;
+            let page = asked(store, &query).await?;
             let Some(leader) = page.entries.first() else { return Ok(()) };
             standing(Standing::StandsBy { leader: String::from_utf8_lossy(&leader.value).into_owned() });
             let mut changes = store.watch(&self.leader_key, page.revision).await?;
@@ -204,7 +212,7 @@ impl Election {
                     // However the watch ends, the store is asked again.
                     Ok(_) => break,
                     // A watch may wait for a store that is gone, and a candidate must know that it is.
-                    Err(_) => drop(store.range(&query).await?),
+                    Err(_) => drop(asked(store, &query).await?),
                 }
             }
         }
@@ -224,7 +232,11 @@ impl Election {
         let Some(entry) = store.get(&self.term_key).await? else {
             // The first commit of all makes the term.
             let found = store.range(&RangeQuery::prefix("").limit(1)).await?;
-            return match found.entries.first().filter(|entry| ![&self.term_key, &self.leader_key].contains(&&entry.key)) {
+            return match found
+                .entries
+                .first()
+                .filter(|entry| ![&self.term_key, &self.leader_key].contains(&&entry.key))
+            {
                 Some(entry) => Err(ElectionError::Unowned { key: entry.key.escape_ascii().to_string() }),
                 None => Ok(TermRecord { before: 0, condition: Condition::Absent(self.term_key.clone()) }),
             };
@@ -255,6 +267,14 @@ impl Election {
     }
 }
 
+/// Reads, without an engine's patience: while the store is gone, a candidate has something to do.
+async fn asked(store: &Store, query: &RangeQuery) -> Result<Page, ElectionError> {
+    match tokio::time::timeout(ANSWER_WAIT, store.range(query)).await {
+        Ok(page) => Ok(page?),
+        Err(_) => Err(ElectionError::Unavailable("it does not answer".to_owned())),
+    }
+}
+
 /// The right to act, until it is lost. Dropping it does not give it back: [`Leadership::resign`] does.
 #[derive(Debug)]
 pub struct Leadership {
@@ -263,7 +283,8 @@ pub struct Leadership {
     /// Why it was lost.
     lost: watch::Receiver<Option<String>>,
     keeper: Option<(JoinHandle<()>, Store, LeaseId)>,
-    lost_in: watch::Sender<Option<String>>,
+    /// Held, so that one that leads alone never hears that it is lost.
+    _lost: watch::Sender<Option<String>>,
 }
 
 impl Leadership {
@@ -279,16 +300,12 @@ impl Leadership {
 
     /// Returns when the leadership is lost, with the reason; never, for one that leads alone. Cancel-safe.
     pub async fn lost(&mut self) -> String {
-        match self.lost.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
+        let why = self.lost.wait_for(Option::is_some).await.map(|why| why.clone().unwrap_or_default());
+        match why {
+            Ok(why) => why,
             // The sender is our own.
             Err(_) => std::future::pending().await,
         }
-    }
-
-    /// Another view of when it is lost, for a task of its own.
-    pub fn watch(&self) -> watch::Receiver<Option<String>> {
-        self.lost_in.subscribe()
     }
 
     /// Gives the leadership back, so that a successor need not wait for the lease's end.
@@ -327,7 +344,9 @@ impl Keeper {
             let next = if last_error.is_none() { renewed + every } else { Instant::now() + RENEW_AGAIN };
             tokio::time::sleep_until(next.min(deadline)).await;
             let asked = Instant::now();
-            let answer = tokio::time::timeout_at(deadline, self.store.lease_keep_alive(self.lease)).await;
+            // One that is lost on its way must not take up all the time that is left.
+            let until = deadline.min(asked + every);
+            let answer = tokio::time::timeout_at(until, self.store.lease_keep_alive(self.lease)).await;
             let why = match answer {
                 Ok(Ok(())) if asked < deadline => {
                     renewed = asked;
@@ -337,6 +356,10 @@ impl Keeper {
                 Ok(Err(LeaseError::Expired(_))) => "its lease has ended".to_owned(),
                 Ok(Err(error)) if Instant::now() < deadline => {
                     last_error = Some(error.to_string());
+                    continue;
+                }
+                Err(_) if Instant::now() < deadline => {
+                    last_error = Some("the store does not answer".to_owned());
                     continue;
                 }
                 Ok(Err(error)) => unrenewed(&error.to_string()),

@@ -40,6 +40,8 @@ pub struct Options {
     pub vcpus_per_account: u32,
     /// Seconds that a guest has to shut down.
     pub shutdown_timeout_s: u64,
+    /// Two processes of the region and of each cell, over a store of their own.
+    pub standby: bool,
     /// Kill the process that reaches this step of a launch, once.
     pub crash_at: Option<LaunchStep>,
     /// The user and group id that the cloud runs as; the test's own if there is none. Takes root.
@@ -62,6 +64,7 @@ impl Options {
             guests: false,
             vcpus_per_account: 256,
             shutdown_timeout_s: 60,
+            standby: false,
             crash_at: None,
             user: None,
         }
@@ -178,6 +181,7 @@ impl Testbed {
         if !arguments.contains(&"--port") {
             option("--port", "0".into());
         }
+        all.extend(o.standby.then(|| "--standby".to_owned()));
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self.nephos(&all.iter().map(String::as_str).collect::<Vec<_>>())
     }

@@ -16,7 +16,7 @@ use base::step::LaunchStep;
 use contract::{FromCell, Phase, StopCause, Target, VmReport, VmReportAck, from_cell};
 use metastore::{CommitError, Revision};
 use reconcile::Decision;
-use record::{Place, VmRecord, VmState};
+use record::{Line, Place, VmRecord, VmState};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
@@ -259,7 +259,7 @@ impl Cell {
         });
         let Some((change, before)) = taken else { return };
         match result {
-            Ok(revision) => self.vm_changed(now, instance, change, before, revision, out),
+            Ok(_) => self.vm_changed(now, instance, change, before, out),
             Err(error) => {
                 tracing::error!(%instance, %error, "the store refused a change of a VM");
                 if let Purpose::Claim(intent) = change.purpose {
@@ -284,7 +284,6 @@ impl Cell {
         instance: InstanceId,
         change: Change,
         before: Option<VmRecord>,
-        revision: Revision,
         out: &mut Vec<Effect>,
     ) {
         match change.purpose {
@@ -292,13 +291,14 @@ impl Cell {
             Purpose::Confirm => out.push(Effect::Step(LaunchStep::VmIntended)),
             Purpose::Other => {}
         }
-        let line_before = before.as_ref().and_then(VmRecord::assignment);
-        let line_after = change.next.as_ref().and_then(VmRecord::assignment);
+        let line_before = before.as_ref().and_then(VmRecord::line);
+        let line_after = change.next.as_ref().and_then(VmRecord::line);
         if line_before != line_after {
             // A host does not change once it has heard of the VM, so one document at the most changes.
-            let host = line_after.or(line_before).map(|(host, _)| host.clone());
+            let host = line_after.or(line_before).map(|line| line.host.clone());
             if let Some(host) = host {
-                self.host_document_changed(now, &host, revision, out);
+                let line = (instance, line_after.map(Line::assignment));
+                self.host_document_changed(now, &host, line, out);
             }
         }
         match (&change.next, before) {

@@ -51,6 +51,27 @@ pub struct Assigned {
     pub force: bool,
 }
 
+/// One VM in the document of a host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Line<'a> {
+    pub(crate) host: &'a HostId,
+    spec: &'a VmSpec,
+    assigned: Assigned,
+}
+
+impl Line<'_> {
+    /// As the host is told it.
+    pub(crate) fn assignment(self) -> VmAssignment {
+        VmAssignment {
+            spec: Some(self.spec.clone()),
+            attempt: self.assigned.attempt.0,
+            generation: Some(self.assigned.generation.into()),
+            target: self.assigned.target.into(),
+            force: self.assigned.force,
+        }
+    }
+}
+
 /// How far a VM's claim has come; see the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmState {
@@ -192,17 +213,10 @@ impl VmRecord {
         }
     }
 
-    /// This VM's line in the document of its host.
-    pub fn assignment(&self) -> Option<(&HostId, VmAssignment)> {
+    /// This VM's line in the document of its host, if it has one.
+    pub(crate) fn line(&self) -> Option<Line<'_>> {
         let (place, assigned) = (self.place.as_ref()?, self.assigned()?);
-        let assignment = VmAssignment {
-            spec: Some(self.spec.clone()),
-            attempt: assigned.attempt.0,
-            generation: Some(assigned.generation.into()),
-            target: assigned.target.into(),
-            force: assigned.force,
-        };
-        Some((&place.host, assignment))
+        Some(Line { host: &place.host, spec: &self.spec, assigned })
     }
 
     /// The room that is held, and where.

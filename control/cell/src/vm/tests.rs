@@ -89,7 +89,7 @@ fn records_read_as_they_were_written() {
     }
     let gone = VmRecord { place: None, ..record(VmState::Destroyed) };
     assert_eq!(VmRecord::decode(&gone.encode()).unwrap(), gone);
-    assert_eq!(gone.assignment(), None);
+    assert_eq!(gone.line(), None);
 }
 
 #[test]

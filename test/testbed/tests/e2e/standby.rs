@@ -1,0 +1,225 @@
+//! Two processes of the region and of each cell over a store of their own: whichever leads may die at any moment, and
+//! so may the store, while a client launches. It goes on within seconds, and with exactly what was acknowledged.
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use testbed::{LONG, Options, Testbed, process, wait};
+
+/// The promise for a process that dies; with the store's own start where it is the store.
+const FAILOVER_MAX: Duration = Duration::from_secs(5);
+
+/// Launches one instance after another until the file `stop` is there, each with a token of its own and with patience,
+/// and counts in the file `progress`: what was acknowledged, and what else was answered.
+const LAUNCHES: &str = "
+    import os
+    patient = client('ec2', retries={'mode': 'standard', 'max_attempts': 1}, read_timeout=10, connect_timeout=2)
+    launched, refused, number = [], {}, 0
+    while not os.path.exists(args['stop']):
+        number += 1
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                answer = patient.run_instances(ImageId='nephos-linux', InstanceType='t3.nano', MinCount=1, MaxCount=1,
+                                               ClientToken='standby-%d' % number)
+                launched.append(answer['Instances'][0]['InstanceId'])
+                break
+            except botocore.exceptions.ClientError as error:
+                status = error.response['ResponseMetadata']['HTTPStatusCode']
+                if status < 500 or time.monotonic() > deadline:
+                    raise
+                why = '%d %s' % (status, error.response['Error']['Code'])
+            except botocore.exceptions.BotoCoreError as error:
+                if time.monotonic() > deadline:
+                    raise
+                why = type(error).__name__
+            refused[why] = refused.get(why, 0) + 1
+            time.sleep(0.02)
+        with open(args['progress'] + '.new', 'w') as file:
+            file.write(str(len(launched)))
+        os.rename(args['progress'] + '.new', args['progress'])
+        time.sleep(0.02)
+    return {'launched': launched, 'refused': refused}
+";
+
+/// Launches one instance and waits until it runs.
+const ONE: &str = "
+    patient = client('ec2', retries={'mode': 'standard', 'max_attempts': 1}, read_timeout=10, connect_timeout=2)
+    def insist(call):
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return call()
+            except (botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+    launch = lambda: patient.run_instances(ImageId='nephos-linux', InstanceType='t3.nano', MinCount=1, MaxCount=1,
+                                           ClientToken=args['token'])
+    id = insist(launch)['Instances'][0]['InstanceId']
+    describe = lambda: patient.describe_instances(InstanceIds=[id])['Reservations'][0]['Instances'][0]
+    while insist(describe)['State']['Name'] != 'running':
+        time.sleep(0.02)
+    return id
+";
+
+const INVENTORY: &str = "
+    patient = client('ec2', retries={'mode': 'standard', 'max_attempts': 10})
+    return [[i['InstanceId'], i['State']['Name']]
+            for page in patient.get_paginator('describe_instances').paginate()
+            for r in page['Reservations'] for i in r['Instances']]
+";
+
+fn cloud() -> Testbed {
+    let mut options = Options::simulated(1);
+    options.hosts_per_zone = 2;
+    options.standby = true;
+    (options.vcpus_per_host, options.memory_per_host, options.vcpus_per_account) = (4_096, 4_096, 16_000);
+    Testbed::start(options)
+}
+
+/// A process of the region or the cell, as `nephos status` sees it.
+fn role(cloud: &Testbed, role: &str) -> Value {
+    let status = cloud.nephos_json(&["status", "--json"]);
+    match role {
+        "region" => status["process"].clone(),
+        "store" => status["store"].clone(),
+        _ => status["zones"][0]["cells"][0]["process"].clone(),
+    }
+}
+
+/// The label and pid of the process that leads.
+fn leader(cloud: &Testbed, of: &str) -> (String, u32) {
+    wait(&format!("one process of the {of} leads, and one stands by"), LONG, || {
+        let found = role(cloud, of);
+        let processes = found["processes"].as_array()?;
+        let leading: Vec<&Value> = processes.iter().filter(|process| process["leads"] == true).collect();
+        let standing_by = processes.iter().filter(|process| process["leads"] == false).count();
+        let [leader] = leading[..] else { return None };
+        (standing_by == 1).then_some(())?;
+        Some((leader["label"].as_str()?.to_owned(), leader["pid"].as_u64()? as u32))
+    })
+}
+
+struct Launching<'a> {
+    cloud: &'a Testbed,
+    progress: PathBuf,
+}
+
+impl Launching<'_> {
+    fn acknowledged(&self) -> u32 {
+        std::fs::read_to_string(&self.progress).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Hurts the cloud once launches go, and waits until they go again: how long it took.
+    fn through(&self, what: &str, hurt: impl FnOnce()) -> (Duration, Value) {
+        let before = self.acknowledged();
+        wait("launches are acknowledged", LONG, || (self.acknowledged() > before + 5).then_some(()));
+        hurt();
+        let began = Instant::now();
+        let id = self.cloud.boto3_with(json!({ "token": what }), ONE);
+        let took = began.elapsed();
+        eprintln!("{what}: a launch runs {:.2} s later", took.as_secs_f64());
+        let before = self.acknowledged();
+        wait("launches are acknowledged again", LONG, || (self.acknowledged() > before + 5).then_some(()));
+        (took, id)
+    }
+}
+
+#[test]
+fn leaders_and_the_store_die_while_a_client_launches() {
+    let cloud = cloud();
+    let (stop, progress) = (cloud.dir().join("stop-launches"), cloud.dir().join("launched"));
+    let (mut expected, took) = std::thread::scope(|scope| {
+        let arguments = json!({ "stop": stop, "progress": progress });
+        let launches = scope.spawn(|| cloud.boto3_with(arguments, LAUNCHES));
+        let launching = Launching { cloud: &cloud, progress: progress.clone() };
+        let mut all = Vec::new();
+        for of in ["region", "cell"] {
+            let (label, pid) = leader(&cloud, of);
+            all.push((format!("{of}'s leader killed"), launching.through(of, || process::kill(pid))));
+            let (successor, _) = leader(&cloud, of);
+            assert_ne!(successor, label, "the one that stood by leads");
+        }
+        let vms = cloud.vms().len();
+        let pid = cloud.pid("store/us-east-1").expect("the store runs");
+        all.push(("store killed".to_owned(), launching.through("store", || process::kill(pid))));
+        assert!(cloud.vms().len() >= vms, "guests do not depend on the store");
+        leader(&cloud, "region");
+        leader(&cloud, "cell");
+        std::fs::write(&stop, "").expect("a file can be written");
+        let answer = launches.join().expect("all launches are acknowledged");
+        eprintln!(
+            "{} launches acknowledged; refused meanwhile: {}",
+            launching.acknowledged(),
+            answer["refused"]
+        );
+        let mut expected: BTreeSet<String> = ids(&answer["launched"]);
+        expected.extend(all.iter().filter_map(|(_, (_, id))| id.as_str().map(str::to_owned)));
+        (expected, all.into_iter().map(|(what, (took, _))| (what, took)).collect::<Vec<_>>())
+    });
+    exactly(&cloud, &mut expected);
+    for (what, took) in &took {
+        let bound = if what.starts_with("store") { FAILOVER_MAX * 2 } else { FAILOVER_MAX };
+        assert!(*took < bound, "{what}: {took:?}");
+    }
+}
+
+fn ids(list: &Value) -> BTreeSet<String> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// What was acknowledged runs, each once, and nothing else exists.
+fn exactly(cloud: &Testbed, expected: &mut BTreeSet<String>) {
+    wait("exactly what was acknowledged runs", LONG, || {
+        let seen = cloud.boto3(INVENTORY);
+        let seen: Vec<&Value> = seen.as_array().into_iter().flatten().collect();
+        let running = seen.iter().filter(|pair| pair[1] == "running");
+        let running: BTreeSet<String> =
+            running.filter_map(|pair| pair[0].as_str().map(str::to_owned)).collect();
+        (seen.len() == expected.len() && running == *expected).then_some(())
+    });
+    wait("the hosts run them, each once", LONG, || {
+        let on_hosts: Vec<String> = cloud.vms().into_iter().map(|(id, _)| id).collect();
+        let once: BTreeSet<String> = on_hosts.iter().cloned().collect();
+        (on_hosts.len() == once.len() && once == *expected).then_some(())
+    });
+    for host in cloud.hosts() {
+        assert_eq!(cloud.host_status(&host)["orphans"], json!([]));
+    }
+}
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a pid");
+    kill_process(pid, signal).expect("the process is there");
+}
+
+#[test]
+fn a_leader_that_slept_wakes_up_as_nobody() {
+    let cloud = cloud();
+    let mut expected = BTreeSet::new();
+    for of in ["region", "cell"] {
+        let (label, pid) = leader(&cloud, of);
+        signal(pid, Signal::STOP);
+        wait(&format!("another process of the {of} leads"), LONG, || {
+            let processes = role(&cloud, of)["processes"].as_array().cloned().unwrap_or_default();
+            processes
+                .iter()
+                .any(|other| other["leads"] == true && other["label"] != label.as_str())
+                .then_some(())
+        });
+        // Only its own process knows that it leads no longer, and says so when it wakes up.
+        signal(pid, Signal::CONT);
+        wait("the former leader leaves", LONG, || (!process::alive(pid)).then_some(()));
+        let log = cloud.dir().join("run").join(format!("{}.log", label.replace('/', "-")));
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        assert!(log.contains("leads no longer"), "{log}");
+        let (now, _) = leader(&cloud, of);
+        assert_ne!(now, label);
+        let id = cloud.boto3_with(json!({ "token": format!("after the {of}") }), ONE);
+        expected.extend(id.as_str().map(str::to_owned));
+    }
+    exactly(&cloud, &mut expected);
+}
