@@ -165,6 +165,17 @@ impl Kv {
         }
     }
 
+    /// That a key has a value is looked at first, and then that it has not changed since; `None`: it has another.
+    async fn value_condition(&self, compare: pb::Compare) -> Result<Option<Condition>, Status> {
+        let value = match compare.target_union {
+            Some(TargetUnion::Value(value)) => value,
+            _ => Vec::new(),
+        };
+        let entry = self.store.get(&compare.key).await.map_err(read_status)?;
+        let same = entry.filter(|entry| entry.value == value);
+        Ok(same.map(|entry| Condition::Unchanged(compare.key, entry.modified)))
+    }
+
     async fn transaction(&self, caller: &Caller, asked: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
         let many = asked.compare.len().max(asked.success.len()).max(asked.failure.len());
         if many > Commit::OPS_MAX {
@@ -174,8 +185,16 @@ impl Kv {
         if asked.compare.is_empty() && !asked.success.is_empty() && asked.success.iter().all(reads) {
             return Ok(pb::TxnResponse { succeeded: true, ..self.reads(caller, asked.success).await? });
         }
-        let conditions = asked.compare.into_iter().map(|compare| condition(caller, compare));
-        let conditions = conditions.collect::<Result<_, _>>()?;
+        let mut conditions = Vec::with_capacity(asked.compare.len());
+        for compare in asked.compare {
+            match condition(caller, &compare)? {
+                Some(condition) => conditions.push(condition),
+                None => match self.value_condition(compare).await? {
+                    Some(condition) => conditions.push(condition),
+                    None => return self.reads(caller, asked.failure).await,
+                },
+            }
+        }
         let mut ops = Vec::with_capacity(asked.success.len());
         let mut responses = Vec::with_capacity(asked.success.len());
         for op in asked.success {
@@ -211,29 +230,33 @@ fn delete_op(caller: &Caller, delete: pb::DeleteRangeRequest) -> Result<Op, Stat
     Ok(Op::Delete(delete.key))
 }
 
+/// The contract's condition; `None`: the comparison is of a value.
 #[allow(clippy::result_large_err)]
-fn condition(caller: &Caller, compare: pb::Compare) -> Result<Condition, Status> {
-    let (result, target) = (compare.result(), compare.target());
+fn condition(caller: &Caller, compare: &pb::Compare) -> Result<Option<Condition>, Status> {
     if compare.key.is_empty() {
         return Err(answer::empty_key());
     }
     caller.key(&compare.key)?;
-    let equals = match (result, target, &compare.target_union) {
-        _ if !compare.range_end.is_empty() => None,
-        (CompareResult::Equal, CompareTarget::Mod, Some(TargetUnion::ModRevision(at))) => Some(*at),
-        (CompareResult::Equal, CompareTarget::Create, Some(TargetUnion::CreateRevision(0))) => Some(0),
-        (CompareResult::Equal, CompareTarget::Version, Some(TargetUnion::Version(0))) => Some(0),
-        // A union that is left out means 0.
-        (CompareResult::Equal, CompareTarget::Mod | CompareTarget::Create | CompareTarget::Version, None) => {
-            Some(0)
-        }
-        _ => None,
-    };
-    match equals {
-        Some(0) => Ok(Condition::Absent(compare.key)),
-        Some(at) => Ok(Condition::Unchanged(compare.key, revision(at)?)),
-        None => Err(refused("a comparison asks whether a key is absent, or last modified at a revision")),
+    if compare.result() != CompareResult::Equal || !compare.range_end.is_empty() {
+        return Err(refused("a comparison asks whether something of one key is equal"));
     }
+    let equals = match (compare.target(), &compare.target_union) {
+        (CompareTarget::Mod, Some(TargetUnion::ModRevision(at))) => *at,
+        (CompareTarget::Create, Some(TargetUnion::CreateRevision(0))) => 0,
+        (CompareTarget::Version, Some(TargetUnion::Version(0))) => 0,
+        // A number that is left out is 0.
+        (CompareTarget::Mod | CompareTarget::Create | CompareTarget::Version, None) => 0,
+        (CompareTarget::Value, Some(TargetUnion::Value(_)) | None) => return Ok(None),
+        _ => {
+            return Err(refused(
+                "a comparison asks whether a key is absent, last modified then, or of this value",
+            ));
+        }
+    };
+    Ok(Some(match equals {
+        0 => Condition::Absent(compare.key.clone()),
+        at => Condition::Unchanged(compare.key.clone(), revision(at)?),
+    }))
 }
 
 #[tonic::async_trait]

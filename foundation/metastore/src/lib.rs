@@ -1,4 +1,4 @@
-//! The metadata store: etcd v3's semantics behind one handle, and the embedded engine.
+//! The metadata store: etcd v3's semantics behind one handle, and its engines.
 //!
 //! ```text
 //!   contract   what every engine promises: conditional commits at revisions of the whole store, leases
@@ -9,6 +9,7 @@
 //!   place      where a process's store is, and how it comes to lead
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
+//!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -30,6 +31,7 @@
 mod contract;
 pub mod election;
 mod embedded;
+mod etcd;
 mod place;
 pub mod shard;
 mod store;
@@ -39,6 +41,7 @@ pub use contract::*;
 pub use embedded::{
     Engine, EngineOptions, Flushed, OpenError, Reader, Recovery, StoreOptions, Ticket, TornTail,
 };
+pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
 pub use place::{PlaceError, StorePlace};
 pub use store::{Backend, Busy, OnDone, Pending, Store};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -2,6 +2,7 @@
 
 use crate::election::{Election, ElectionError, Leadership, Standing};
 use crate::embedded::OpenError;
+use crate::etcd::{EtcdError, EtcdOptions};
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -9,6 +10,9 @@ use std::time::Duration;
 
 /// How long after a store could not be reached it is tried again.
 const TRY_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long a store has to answer before it is said that it does not.
+const OPEN_WAIT: Duration = Duration::from_millis(1500);
 
 /// Where a store is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +71,46 @@ impl StorePlace {
     }
 }
 
+/// Opens a shared store and stands for election, again and again until this process leads.
 async fn shared(
     address: &str,
     election: &Election,
     standing: &mut impl FnMut(Standing),
 ) -> Result<(Store, Leadership), PlaceError> {
-    let _ = (election, standing, TRY_AGAIN);
-    Err(PlaceError::Address(format!("{address}: this build has no engine for it")))
+    let options = EtcdOptions::parse(address).map_err(|error| PlaceError::Address(error.to_string()))?;
+    let mut opened: Option<Store> = None;
+    loop {
+        let store = match &opened {
+            Some(store) => Ok(store.clone()),
+            None => open(options.clone()).await?,
+        };
+        let why = match store {
+            Ok(store) => match election.campaign(&store, &mut *standing).await {
+                Ok(leadership) => return Ok((store, leadership)),
+                Err(ElectionError::Unavailable(why)) => {
+                    opened = Some(store);
+                    why
+                }
+                // What this handle knows of the store holds no longer.
+                Err(ElectionError::Failed(why)) => {
+                    opened = None;
+                    why
+                }
+                Err(error) => return Err(error.into()),
+            },
+            Err(why) => why,
+        };
+        standing(Standing::Cut(why));
+        tokio::time::sleep(TRY_AGAIN).await;
+    }
+}
+
+/// The store, or why it cannot be reached.
+async fn open(options: EtcdOptions) -> Result<Result<Store, String>, PlaceError> {
+    match tokio::time::timeout(OPEN_WAIT, Store::etcd(options)).await {
+        Ok(Ok(store)) => Ok(Ok(store)),
+        Ok(Err(EtcdError::Unavailable(why))) => Ok(Err(why)),
+        Ok(Err(error)) => Err(PlaceError::Address(error.to_string())),
+        Err(_) => Ok(Err("it does not answer".to_owned())),
+    }
 }

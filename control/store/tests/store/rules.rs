@@ -78,6 +78,12 @@ async fn errors_are_the_ones_that_clients_of_etcd_know() {
     assert_eq!(old.message(), "etcdserver: mvcc: required revision has been compacted");
     let mut valued = absent(&a);
     valued.set_target(pb::compare::CompareTarget::Value);
+    for (value, succeeds) in [("3", true), ("3", false), ("4", true)] {
+        valued.target_union = Some(pb::compare::TargetUnion::Value(value.into()));
+        let answer = kv.txn(txn(vec![valued.clone()], vec![put_op(&a, "4")], vec![])).await.unwrap();
+        assert_eq!(answer.into_inner().succeeded, succeeds, "{value}");
+    }
+    valued.set_result(pb::compare::CompareResult::Greater);
     let status = kv.txn(txn(vec![valued], vec![put_op(&a, "1")], vec![])).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
 }
