@@ -190,7 +190,11 @@ impl Etcd {
             }
             Op::Delete(key) => TxnOp::delete(self.key(key), Some(DeleteOptions::new())),
         });
-        let mut txn = Txn::new().and_then(ops.collect::<Vec<_>>());
+        let mut txn = Txn::new();
+        if !compares.is_empty() {
+            txn = txn.when(compares);
+        }
+        txn = txn.and_then(ops.collect::<Vec<_>>());
         if commit.conditions.len() > 1 {
             // So that the answer says which condition did not hold.
             let of = |condition: &Condition| {
@@ -198,10 +202,7 @@ impl Etcd {
             };
             txn = txn.or_else(commit.conditions.iter().map(of).collect::<Vec<_>>());
         }
-        match compares.is_empty() {
-            true => txn,
-            false => txn.when(compares),
-        }
+        txn
     }
 
     fn commit_answered(&self, commit: &Commit, answer: &TxnResponse) -> Result<Revision, CommitError> {

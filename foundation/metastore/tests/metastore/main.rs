@@ -4,7 +4,9 @@
 
 mod crash;
 mod election;
+mod etcd;
 mod faults;
 mod lease;
 mod model;
+mod server;
 mod store;
