@@ -26,6 +26,7 @@ mod process;
 mod roles;
 mod shell;
 mod status;
+mod store;
 mod supervisor;
 
 use arguments::{Arguments, Command};
@@ -39,7 +40,6 @@ fn main() -> ExitCode {
         Command::Zone(role) => roles::zone(&role.config),
         Command::Cell(role) => roles::cell(&role.config),
         Command::Host(role) => roles::host(&role.config),
-        Command::Store(role) => roles::store(&role.config),
         Command::Up(up) => supervisor::up(&up),
         Command::Down(at) => down::down(&at),
         Command::Status(at) => status::status(&at),
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Start(target) => commands::start(&target),
         Command::Account(account) => account::account(&account),
         Command::Explain(explain) => explain::explain(&explain),
+        Command::Store(store) => store::store(&store),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -156,7 +156,8 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
     let listen_error = |source| CellError::Listen { address: config.listen.clone(), source };
     let server = link::server(&credentials)?
         .add_service(sized!(CellForRegionServer::new(doors.clone())))
-        .add_service(sized!(CellForHostsServer::new(doors)));
+        .add_service(sized!(CellForHostsServer::new(doors)))
+        .add_service(backup::service(&store));
     let incoming = link::listen(&config.listen, &config.address_file).await.map_err(listen_error)?;
     tasks.spawn(async move { server.serve_with_incoming(incoming).await.map_err(CellError::from) });
     let zone = Identity::new(Role::Zone, &config.zone);

@@ -139,6 +139,7 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     let operator = contract::operator_server::OperatorServer::new(operator);
     let operator = link::server(&credentials)?
         .add_service(operator)
+        .add_service(backup::service(&store))
         .serve_with_incoming(TcpListenerStream::new(operator_listener));
 
     address_write(&config.operator_address_file, &operator_address.to_string())?;

@@ -7,7 +7,8 @@
 //!   kv        reads, commits, compaction
 //!   watch     streams of what commits did
 //!   lease     leases, and whose they are
-//!   maintenance   status; all that is refused
+//!   incarnation   what a restore means to those who share the store
+//!   maintenance   status; all that is refused (backups are taken through the crate `backup`, as of every role)
 //!   answer    headers, and the errors as etcd's clients know them
 //!   serve     the process
 //! ```
@@ -23,6 +24,7 @@
 mod answer;
 mod caller;
 pub mod config;
+mod incarnation;
 mod kv;
 mod lease;
 mod maintenance;
@@ -41,4 +43,5 @@ pub mod etcdserverpb {
 }
 
 pub use config::StoreConfig;
+pub use incarnation::IncarnationError;
 pub use serve::{StoreError, serve, serve_until};

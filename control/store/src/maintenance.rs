@@ -39,7 +39,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
         &self,
         _: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(refused("it is not backed up over this connection"))
+        Err(refused("its backups are taken by `nephos store backup`, in a form of their own"))
     }
 
     async fn alarm(&self, _: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {

@@ -6,6 +6,7 @@ use crate::etcdserverpb::kv_server::KvServer;
 use crate::etcdserverpb::lease_server::LeaseServer;
 use crate::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::etcdserverpb::watch_server::WatchServer;
+use crate::incarnation::{self, IncarnationError};
 use crate::kv::Kv;
 use crate::lease::Leases;
 use crate::maintenance::Maintenance;
@@ -41,6 +42,9 @@ pub enum StoreError {
         #[source]
         source: OpenError,
     },
+    /// A restored store cannot be made known as one.
+    #[error("cannot begin with the restored store")]
+    Incarnation(#[from] IncarnationError),
     /// The address cannot be bound, or not be written to its file.
     #[error("cannot listen on {address}")]
     Listen {
@@ -106,6 +110,7 @@ pub async fn serve_until(config: StoreConfig, stop: impl Future<Output = ()>) ->
     let store = opened
         .map_err(|_| StoreError::Ended("the opening of the store"))?
         .map_err(|source| StoreError::Open { directory, source })?;
+    incarnation::follow(&store).await?;
     let (callers, health) = (Arc::new(Callers::default()), Health::default());
     let leases = Leases { store: store.clone(), callers: callers.clone(), health: health.clone() };
     let kv =
@@ -117,7 +122,8 @@ pub async fn serve_until(config: StoreConfig, stop: impl Future<Output = ()>) ->
         .add_service(KvServer::new(kv).max_decoding_message_size(REQUEST_BYTES_MAX))
         .add_service(WatchServer::new(watches))
         .add_service(LeaseServer::new(leases))
-        .add_service(MaintenanceServer::new(maintenance));
+        .add_service(MaintenanceServer::new(maintenance))
+        .add_service(backup::service(&store));
     let listened = link::listen(&config.listen, &config.address_file).await;
     let incoming =
         listened.map_err(|source| StoreError::Listen { address: config.listen.clone(), source })?;

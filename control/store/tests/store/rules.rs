@@ -238,3 +238,47 @@ async fn what_was_acknowledged_is_there_after_a_restart_and_revisions_go_on() {
     assert!(after.revision > before.revision);
     assert_eq!(after.raft_term, before.raft_term);
 }
+
+#[tokio::test]
+async fn a_restored_store_is_another_incarnation_to_all_who_share_it() {
+    let server = Server::start().await;
+    let names = ["region/us-east-1/", "cell/us-east-1a-c1/", "cell/us-east-1b-c1/"];
+    let incarnation = |name: &str| format!("{name}\0incarnation");
+    for name in names {
+        let (role, instance) = name.trim_end_matches('/').split_once('/').unwrap();
+        let mut kv = server.kv(role.parse().unwrap(), instance).await;
+        kv.put(put(&incarnation(name), "1")).await.unwrap();
+        kv.put(put(&format!("{name}more"), "1")).await.unwrap();
+    }
+    let mut directory = server.stop().await;
+    // Twice from one backup: the second restore must not look like the first.
+    let file = directory.path().join("backup");
+    let path = directory.path().join("store");
+    std::fs::write(&file, backup(&path)).unwrap();
+    let mut last = 1;
+    for _ in 0..2 {
+        let options = metastore::RestoreOptions { replace: true, incarnation_min: 0 };
+        let restored = metastore::restore(std::fs::File::open(&file).unwrap(), &path, options).unwrap();
+        let server = Server::start_in(directory).await;
+        for name in names {
+            let (role, instance) = name.trim_end_matches('/').split_once('/').unwrap();
+            let mut kv = server.kv(role.parse().unwrap(), instance).await;
+            let found = kv.range(get(&incarnation(name))).await.unwrap().into_inner();
+            let number: u64 = String::from_utf8(found.kvs[0].value.to_vec()).unwrap().parse().unwrap();
+            assert_eq!(number, restored.incarnation, "{name}");
+            assert!(number > last);
+        }
+        last = restored.incarnation;
+        directory = server.stop().await;
+    }
+}
+
+fn backup(directory: &std::path::Path) -> Vec<u8> {
+    let store = metastore::Store::open(directory).unwrap();
+    let mut backup = store.backup().unwrap();
+    let mut bytes = Vec::new();
+    while let Some(piece) = backup.next_piece().unwrap() {
+        bytes.extend_from_slice(&piece);
+    }
+    bytes
+}

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod backup;
 mod crash;
 mod election;
 mod etcd;
 mod faults;
+mod kill;
 mod lease;
 mod model;
+mod property;
 mod server;
 mod store;

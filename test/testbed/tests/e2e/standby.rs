@@ -73,11 +73,16 @@ const INVENTORY: &str = "
 ";
 
 fn cloud() -> Testbed {
+    let mut options = options();
+    options.standby = true;
+    Testbed::start(options)
+}
+
+fn options() -> Options {
     let mut options = Options::simulated(1);
     options.hosts_per_zone = 2;
-    options.standby = true;
     (options.vcpus_per_host, options.memory_per_host, options.vcpus_per_account) = (4_096, 4_096, 16_000);
-    Testbed::start(options)
+    options
 }
 
 /// A process of the region or the cell, as `nephos status` sees it.
@@ -149,6 +154,8 @@ fn leaders_and_the_store_die_while_a_client_launches() {
         assert!(cloud.vms().len() >= vms, "guests do not depend on the store");
         leader(&cloud, "region");
         leader(&cloud, "cell");
+        all.push(("store gone for long".to_owned(), launching.through("outage", || outage(&cloud))));
+        assert!(cloud.vms().len() >= vms, "guests do not depend on the store");
         std::fs::write(&stop, "").expect("a file can be written");
         let answer = launches.join().expect("all launches are acknowledged");
         eprintln!(
@@ -165,6 +172,25 @@ fn leaders_and_the_store_die_while_a_client_launches() {
         let bound = if what.starts_with("store") { FAILOVER_MAX * 2 } else { FAILOVER_MAX };
         assert!(*took < bound, "{what}: {took:?}");
     }
+}
+
+/// The store is away for longer than a leader leads without it: customers are told to try again until it is back.
+fn outage(cloud: &Testbed) {
+    cloud.nephos_ok(&["kill", "store"]);
+    let answer = wait("customers are told to try again", LONG, || {
+        let answer = cloud.boto3(
+            "
+            try:
+                return raw({'Action': 'DescribeInstances', 'Version': '2016-11-15'})
+            except OSError:
+                return None",
+        );
+        (answer["status"] == 503).then_some(answer)
+    });
+    assert!(answer["body"].to_string().contains("ServiceUnavailable"), "{answer}");
+    let status = cloud.nephos_ok(&["status"]);
+    assert!(status.contains("waits for the store"), "{status}");
+    cloud.nephos_ok(&["start", "store"]);
 }
 
 fn ids(list: &Value) -> BTreeSet<String> {
@@ -219,6 +245,95 @@ fn a_leader_that_slept_wakes_up_as_nobody() {
         let (now, _) = leader(&cloud, of);
         assert_ne!(now, label);
         let id = cloud.boto3_with(json!({ "token": format!("after the {of}") }), ONE);
+        expected.extend(id.as_str().map(str::to_owned));
+    }
+    exactly(&cloud, &mut expected);
+}
+
+#[test]
+fn the_command_line_names_each_of_two_processes() {
+    let mut cloud = cloud();
+    let (label, pid) = leader(&cloud, "cell");
+    let status = cloud.nephos_ok(&["status"]);
+    assert!(
+        status.contains("leads in term 1") && status.contains(&format!("stands by for {label}")),
+        "{status}"
+    );
+    let said = cloud.nephos_ok(&["kill", &label]);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(&format!("{label} killed (pid {pid})")), "{said}");
+    wait("the other leads", LONG, || (role(&cloud, "cell")["leads"] == true).then_some(()));
+    let said = cloud.nephos_ok(&["start", &label]);
+    assert!(said.contains(&format!("{label} runs")), "{said}");
+    let (now, _) = leader(&cloud, "cell");
+    assert_ne!(now, label);
+    let said = cloud.nephos_ok(&["kill", "control-plane"]);
+    for of in ["store/us-east-1", "region/us-east-1/1", "region/us-east-1/2", "cell/us-east-1a-c1/2"] {
+        assert!(said.contains(&format!("{of} killed")), "{said}");
+    }
+    cloud.nephos_ok(&["start", "control-plane"]);
+    leader(&cloud, "region");
+    leader(&cloud, "cell");
+    let backup = cloud.dir().join("all.backup");
+    let backup = backup.to_str().expect("a name");
+    let said = cloud.nephos_ok(&["store", "backup", "store", "--to", backup]);
+    assert!(said.contains("a whole backup"), "{said}");
+    cloud.nephos_ok(&["store", "verify", backup]);
+    // The shape of a cloud does not change: `up` without a word finds it as it was.
+    cloud.nephos_ok(&["down"]);
+    cloud.up();
+    leader(&cloud, "region");
+}
+
+/// One etcd, of Debian's package, on ports of the system's choosing.
+struct Etcd {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Etcd {
+    fn start(directory: &std::path::Path) -> Etcd {
+        let port = || {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            listener.local_addr().expect("an address").port()
+        };
+        let (client, peer) = (format!("127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()));
+        let client_url = format!("http://{client}");
+        let mut command = std::process::Command::new("etcd");
+        command.arg("--data-dir").arg(directory).args(["--listen-client-urls", &client_url]);
+        command.args(["--advertise-client-urls", &client_url, "--listen-peer-urls", &peer]);
+        command.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster"]);
+        command.arg(format!("default={peer}")).stderr(std::process::Stdio::null());
+        let child = command.spawn().expect("etcd, of the package etcd-server, can be started");
+        wait("etcd listens", LONG, || std::net::TcpStream::connect(&client).ok().map(drop));
+        Etcd { child, url: format!("etcd://{client}/a-cloud") }
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_cloud_over_etcd_survives_the_death_of_its_leaders() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let etcd = Etcd::start(directory.path());
+    let mut options = options();
+    options.store = Some(etcd.url.clone());
+    let cloud = Testbed::start(options);
+    let mut expected = BTreeSet::new();
+    for of in ["region", "cell"] {
+        let (label, pid) = leader(&cloud, of);
+        process::kill(pid);
+        let began = Instant::now();
+        let id = cloud.boto3_with(json!({ "token": of }), ONE);
+        let took = began.elapsed();
+        eprintln!("etcd, {of}: a launch runs {:.2} s later", took.as_secs_f64());
+        assert!(took < FAILOVER_MAX, "{took:?}");
+        assert_ne!(leader(&cloud, of).0, label);
         expected.extend(id.as_str().map(str::to_owned));
     }
     exactly(&cloud, &mut expected);
