@@ -41,6 +41,12 @@ const NEEDS: [Need; 7] = [
         present: in_path,
     },
     Need {
+        what: "etcdctl",
+        package: "etcd-client",
+        purpose: "tests the metadata store's process as a client that is not ours",
+        present: in_path,
+    },
+    Need {
         what: "python3 with venv and ensurepip",
         package: "python3-venv",
         purpose: "holds the aws CLI and boto3, the clients we test with",

@@ -783,4 +783,67 @@ mod tests {
         assert!(second.refuse_changes(&up(dir, &["--port", "1"])).is_err());
         assert!(Cloud::ensure(&up(dir, &["--zones", "2"])).is_err());
     }
+
+    #[test]
+    fn two_processes_share_an_identity_a_certificate_and_a_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        Cloud::directory_prepare(&At { dir: Some(dir.to_owned()) }).unwrap();
+        let cloud = Cloud::ensure(&up(dir, &["--small", "--port", "0", "--standby"])).unwrap();
+        let labels: Vec<String> = cloud.members().unwrap().iter().map(Member::label).collect();
+        let expected = [
+            "store/us-east-1",
+            "region/us-east-1/1",
+            "region/us-east-1/2",
+            "zone/us-east-1a",
+            "cell/us-east-1a-c1/1",
+            "cell/us-east-1a-c1/2",
+            "host/us-east-1a-c1-h1",
+        ];
+        assert_eq!(labels, expected);
+        cloud.write(None).unwrap();
+        let members = cloud.members().unwrap();
+        let [one, two] = [&members[4], &members[5]];
+        assert_ne!(cloud.config_file(one), cloud.config_file(two), "a process is known by its config");
+        assert_ne!(cloud.run_file(one, "pid"), cloud.run_file(two, "pid"));
+        let config = |member| {
+            let text = fs::read_to_string(cloud.config_file(member)).unwrap();
+            toml::from_str::<cell::CellConfig>(&text).unwrap()
+        };
+        let (one, two) = (config(one), config(two));
+        assert_eq!(
+            (&one.store, &one.address_file, &one.credentials),
+            (&two.store, &two.address_file, &two.credentials)
+        );
+        let StorePlace::Etcd(url) = &one.store else { panic!("{:?}", one.store) };
+        let options = EtcdOptions::parse(url).unwrap();
+        assert_eq!(options.prefix, b"cell/us-east-1a-c1/");
+        assert_eq!(options.endpoints, [Address::Fixed(format!("127.0.0.1:{}", cloud.topology.store_port))]);
+        // Their certificate is due once, and both are to have it.
+        assert_eq!(cloud.certificates_renew().unwrap(), []);
+        let tls = cloud.member_dir(&members[4]).join("tls/cert.pem");
+        fs::remove_file(tls).unwrap();
+        assert_eq!(cloud.certificates_renew().unwrap(), members[4..6]);
+    }
+
+    #[test]
+    fn a_clouds_store_stays_where_it_was_and_its_password_is_not_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        Cloud::directory_prepare(&At { dir: Some(dir.to_owned()) }).unwrap();
+        let url = "etcd://me:secret@127.0.0.1:1,127.0.0.1:2/clouds/one?ca=/ca.pem";
+        let wrong = Cloud::ensure(&up(dir, &["--store", "etc://127.0.0.1"])).unwrap_err().to_string();
+        assert!(wrong.contains("--store"), "{wrong}");
+        let cloud = Cloud::ensure(&up(dir, &["--small", "--port", "0", "--store", url])).unwrap();
+        let mode = fs::metadata(dir.join("cloud.toml")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        let region = cloud.members().unwrap().remove(0);
+        let place = cloud.store_place(&region, dir);
+        let expected = "etcd://me:secret@127.0.0.1:1,127.0.0.1:2/clouds/one/region/us-east-1?ca=/ca.pem";
+        assert_eq!(place, StorePlace::Etcd(expected.to_owned()));
+        cloud.refuse_changes(&up(dir, &[])).unwrap();
+        cloud.refuse_changes(&up(dir, &["--store", url])).unwrap();
+        let refused = cloud.refuse_changes(&up(dir, &["--standby"])).unwrap_err().to_string();
+        assert!(refused.contains("127.0.0.1:1") && !refused.contains("secret"), "{refused}");
+    }
 }

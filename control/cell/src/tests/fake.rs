@@ -168,6 +168,17 @@ impl Fake {
         while self.commit_one() {}
     }
 
+    /// All commits under way end, and their answers come in the other order.
+    pub(super) fn commit_all_backwards(&mut self) {
+        let commits: Vec<(Ticket, Commit)> = self.pending.drain(..).collect();
+        let done: Vec<_> =
+            commits.iter().map(|(ticket, commit)| (*ticket, self.store.commit(commit))).collect();
+        for (ticket, result) in done.into_iter().rev() {
+            assert!(result.is_ok(), "{result:?}");
+            self.apply(Event::Committed { ticket, result });
+        }
+    }
+
     /// The oldest commit under way ends badly.
     pub(super) fn commit_fails(&mut self, error: CommitError) {
         let (ticket, _) = self.pending.pop_front().unwrap();

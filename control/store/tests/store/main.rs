@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod etcdctl;
+mod rate;
 mod rules;
 mod server;
