@@ -79,7 +79,7 @@ pub struct Show {
 /// `nephos up`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --dir /tmp/cloud --port 0 --zones 1"
+    after_help = "Examples:\n  nephos up\n  nephos up --small --detach\n  nephos up --standby\n  nephos up --dir /tmp/cloud --port 0 --zones 1"
 )]
 pub struct Up {
     #[command(flatten)]
@@ -96,6 +96,13 @@ pub struct Up {
     /// One zone with one host.
     #[arg(long, conflicts_with_all = ["zones", "hosts_per_zone"])]
     pub small: bool,
+    /// Two processes of the region and of each cell, one of which leads while the other stands by; they share a
+    /// `nephos store`.
+    #[arg(long)]
+    pub standby: bool,
+    /// The same over etcd: `etcd://[user:password@]host:port[,...][/prefix][?ca=FILE&cert=FILE&key=FILE]`.
+    #[arg(long, env = "NEPHOS_STORE", value_name = "URL", hide_env_values = true)]
+    pub store: Option<String>,
     /// Go to the background once the cloud answers.
     #[arg(long)]
     pub detach: bool,
@@ -148,7 +155,8 @@ pub enum Accelerator {
 /// Which processes.
 #[derive(Clone, Debug, Args)]
 pub struct Target {
-    /// `region`, `zone`, `cell` or `host`, all of them or one (`host/us-east-1a-c1-h1`); or `control-plane`.
+    /// `region`, `zone`, `cell`, `store` or `host`, all of them or one (`host/us-east-1a-c1-h1`; of two processes
+    /// `cell/us-east-1a-c1/2`); or `control-plane`.
     #[arg(value_name = "ROLE[/INSTANCE]")]
     pub target: String,
     #[command(flatten)]
@@ -186,9 +194,13 @@ pub struct Explain {
 
 /// The metadata stores.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Store {
     #[command(subcommand)]
-    pub command: StoreCommand,
+    pub command: Option<StoreCommand>,
+    /// Run a metadata store that several processes share, with this config (TOML).
+    #[arg(long, hide = true)]
+    pub config: Option<PathBuf>,
 }
 
 /// What to do with a metadata store.
@@ -198,7 +210,7 @@ pub enum StoreCommand {
     #[command(after_help = "Examples:\n  nephos store backup region --to region.backup\n  \
         nephos store backup cell/us-east-1a-c1 --to us-east-1a-c1.backup")]
     Backup {
-        /// `region`, or `cell/us-east-1a-c1`.
+        /// `region`, or `cell/us-east-1a-c1`; `store` where that is shared.
         #[arg(value_name = "ROLE[/INSTANCE]")]
         target: String,
         /// The file to write, which must not exist.

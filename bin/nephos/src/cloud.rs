@@ -4,8 +4,9 @@
 //!   DIR/cloud.toml            what was asked for; written under `run/supervisor.lock`
 //!   DIR/credentials.json      the default account's keys (0600)
 //!   DIR/authority/            the certificate authority (0700)
-//!   DIR/run/NAME.{pid,log,address,hold}   of each process; supervisor.{pid,lock}
-//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}
+//!   DIR/run/NAME.{pid,log,address,hold,standing}   of each process; supervisor.{pid,lock}
+//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}   config-1.toml, config-2.toml where there are two processes
+//!   DIR/store/{config.toml,tls/,store/}   where two processes share it
 //!   DIR/hosts/H/{config.toml,tls/,...}    the ledger and the VMs
 //!   DIR/operator/             the operator's certificate
 //!   DIR/images/               the machine images, see [`crate::images`]
@@ -19,7 +20,9 @@ use base::config::{Address, CrashAt};
 use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
 use base::step::{LaunchStep, StepRole};
 use contract::trust::{Authority, Identity, Role};
+use metastore::{EtcdOptions, StorePlace};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -65,6 +68,22 @@ pub struct Topology {
     /// The first of the user ids that VMs get.
     #[serde(default = "uid_first_default")]
     pub uid_first: u32,
+    /// `embedded`: in the processes of region and cells, one of each. `shared`: in a process of its own. Else etcd's
+    /// URL. With the latter two there are two processes of the region and of each cell.
+    #[serde(default = "store_default")]
+    pub store: String,
+    /// Where the shared store listens.
+    #[serde(default)]
+    pub store_port: u16,
+}
+
+const EMBEDDED: &str = "embedded";
+const SHARED: &str = "shared";
+/// Processes of the region and of each cell that share a store.
+const PROCESSES: u8 = 2;
+
+fn store_default() -> String {
+    EMBEDDED.to_owned()
 }
 
 const fn uid_first_default() -> u32 {
@@ -76,17 +95,27 @@ const fn uid_first_default() -> u32 {
 pub struct Member {
     /// What it is, and which.
     pub identity: Identity,
+    /// Of several processes that share the identity, counted from 1; 0: it is the only one.
+    pub process: u8,
 }
 
 impl Member {
-    /// `cell/us-east-1a-c1`
+    /// The only process of this identity.
+    pub fn only(identity: Identity) -> Member {
+        Member { identity, process: 0 }
+    }
+
+    /// `cell/us-east-1a-c1`, of several processes `cell/us-east-1a-c1/2`
     pub fn label(&self) -> String {
-        self.identity.to_string()
+        match self.process {
+            0 => self.identity.to_string(),
+            process => format!("{}/{process}", self.identity),
+        }
     }
 
     /// The name of its files in `run/`.
     pub fn file_name(&self, suffix: &str) -> String {
-        format!("{}-{}.{suffix}", self.identity.role, self.identity.instance)
+        format!("{}.{suffix}", self.label().replace('/', "-"))
     }
 }
 
@@ -194,7 +223,9 @@ impl Cloud {
         directory_make(&cloud.dir.join("hosts"), 0o711)?;
         let text = toml::to_string(&cloud.topology).map_err(|error| Error::Said(error.to_string()))?;
         let path = cloud.dir.join("cloud.toml");
-        base::disk::file_replace(&path, text.as_bytes(), 0o644).map_err(Error::file("write", &path))?;
+        // An etcd's password is nobody else's.
+        let mode = if cloud.topology.store.contains('@') { 0o600 } else { 0o644 };
+        base::disk::file_replace(&path, text.as_bytes(), mode).map_err(Error::file("write", &path))?;
         Ok(cloud)
     }
 
@@ -245,6 +276,11 @@ impl Cloud {
                 format!("{} hosts a zone", t.hosts_per_zone),
             ),
             (vmm.is_some_and(|vmm| vmm != t.vmm), format!("VMs run by {}", t.vmm)),
+            // Without a word about it, it stays as it is.
+            (
+                store_asked(up).is_some_and(|store| store != t.store),
+                format!("its store {}", store_text(&t.store)),
+            ),
         ];
         match differs.into_iter().find(|(differs, _)| *differs) {
             Some((_, has)) => Err(Error::Said(format!(
@@ -308,6 +344,7 @@ impl Cloud {
             Role::Zone => self.dir.join("zones").join(instance),
             Role::Cell => self.dir.join("cells").join(instance),
             Role::Host => self.host_dir(instance),
+            Role::Store => self.dir.join("store"),
             Role::Operator => self.operator_dir(),
         }
     }
@@ -319,7 +356,59 @@ impl Cloud {
 
     /// A process's config.
     pub fn config_file(&self, member: &Member) -> PathBuf {
-        self.member_dir(member).join("config.toml")
+        let name = match member.process {
+            0 => "config.toml".to_owned(),
+            process => format!("config-{process}.toml"),
+        };
+        self.member_dir(member).join(name)
+    }
+
+    /// Where the process writes whether it leads.
+    pub fn standing_file(&self, member: &Member) -> PathBuf {
+        self.run_file(member, "standing")
+    }
+
+    /// Where whoever leads of these processes listens, once it does.
+    pub fn address_file(&self, identity: &Identity) -> PathBuf {
+        self.run_file(&Member::only(identity.clone()), "address")
+    }
+
+    /// The processes that share an identity.
+    pub fn processes(&self, identity: &Identity) -> Vec<Member> {
+        let several = matches!(identity.role, Role::Region | Role::Cell) && self.topology.store != EMBEDDED;
+        match several {
+            true => (1..=PROCESSES).map(|process| Member { identity: identity.clone(), process }).collect(),
+            false => vec![Member::only(identity.clone())],
+        }
+    }
+
+    /// The store that processes share, if it is ours.
+    pub fn store_identity(&self) -> Option<Identity> {
+        (self.topology.store == SHARED).then(|| Identity::new(Role::Store, &self.topology.region))
+    }
+
+    /// Where a process finds its store.
+    fn store_place(&self, member: &Member, dir: &Path) -> StorePlace {
+        let namespace = member.identity.to_string();
+        match self.topology.store.as_str() {
+            EMBEDDED => StorePlace::Embedded(dir.join("store")),
+            SHARED => {
+                let tls = |file: &str| url_quoted(&dir.join("tls").join(file).to_string_lossy());
+                let name = Identity::new(Role::Store, &self.topology.region).dns_name();
+                StorePlace::Etcd(format!(
+                    "etcd://127.0.0.1:{}/{namespace}?ca={}&cert={}&key={}&name={name}",
+                    self.topology.store_port,
+                    tls("ca.pem"),
+                    tls("cert.pem"),
+                    tls("key.pem")
+                ))
+            }
+            url => {
+                let (place, options) = url.split_once('?').map_or((url, None), |(p, o)| (p, Some(o)));
+                let options = options.map(|options| format!("?{options}")).unwrap_or_default();
+                StorePlace::Etcd(format!("{}/{namespace}{options}", place.trim_end_matches('/')))
+            }
+        }
     }
 
     /// Zones, cells and hosts by name.
@@ -347,13 +436,13 @@ impl Cloud {
     /// Every process, control plane first.
     pub fn members(&self) -> Result<Vec<Member>, Error> {
         let layout = self.layout()?;
-        let member =
-            |role, instance: &dyn std::fmt::Display| Member { identity: Identity::new(role, instance) };
-        let mut members = vec![member(Role::Region, &self.topology.region)];
-        members.extend(layout.iter().map(|zone| member(Role::Zone, &zone.zone)));
-        members.extend(layout.iter().map(|zone| member(Role::Cell, &zone.cell)));
-        members.extend(layout.iter().flat_map(|zone| &zone.hosts).map(|(host, _)| member(Role::Host, host)));
-        Ok(members)
+        let mut identities: Vec<Identity> = self.store_identity().into_iter().collect();
+        identities.push(Identity::new(Role::Region, &self.topology.region));
+        identities.extend(layout.iter().map(|zone| Identity::new(Role::Zone, &zone.zone)));
+        identities.extend(layout.iter().map(|zone| Identity::new(Role::Cell, &zone.cell)));
+        let hosts = layout.iter().flat_map(|zone| &zone.hosts);
+        identities.extend(hosts.map(|(host, _)| Identity::new(Role::Host, host)));
+        Ok(identities.iter().flat_map(|identity| self.processes(identity)).collect())
     }
 
     /// Certificates and configs of all processes: certificates where they are due, configs anew, because they
@@ -376,12 +465,16 @@ impl Cloud {
         let authority = Authority::open(&authority_dir)?;
         directory_make(&self.operator_dir(), 0o700)?;
         authority.issue(&Identity::new(Role::Operator, "local"), &self.operator_dir())?;
-        let mut renewed = Vec::new();
+        let (mut renewed, mut identities) = (Vec::new(), BTreeSet::new());
         for member in self.members()? {
             let dir = self.member_dir(&member);
             directory_make(&dir, if member.identity.role == Role::Host { 0o711 } else { 0o700 })?;
             directory_make(&dir.join("tls"), 0o700)?;
+            // Processes that share an identity share its certificate.
             if authority.issue(&member.identity, &dir.join("tls"))? {
+                identities.insert(member.identity.clone());
+            }
+            if identities.contains(&member.identity) {
                 renewed.push(member);
             }
         }
@@ -404,12 +497,11 @@ impl Cloud {
     ) -> Result<String, Error> {
         let layout = self.layout()?;
         let crash = |role: StepRole| crash_at.filter(|(of, _)| *of == role).map(|(_, crash)| crash.clone());
-        let address = |role, name: &dyn std::fmt::Display| {
-            Address::File(self.run_file(&Member { identity: Identity::new(role, name) }, "address"))
-        };
+        let address =
+            |role, name: &dyn std::fmt::Display| Address::File(self.address_file(&Identity::new(role, name)));
         let credentials = dir.join("tls");
-        let store = dir.join("store");
-        let address_file = self.run_file(member, "address");
+        let (store, process) = (self.store_place(member, dir), member.label());
+        let (address_file, standing_file) = (self.address_file(&member.identity), self.standing_file(member));
         let zone_of = |found: &dyn Fn(&ZoneLayout) -> bool| {
             layout
                 .iter()
@@ -425,6 +517,8 @@ impl Cloud {
                 operator_address_file: self.operator_address_file(),
                 credentials,
                 store,
+                process,
+                standing_file,
                 images: self.images(),
                 vcpus_per_account: self.topology.vcpus_per_account,
                 requests_per_second_per_account: 5_000,
@@ -456,6 +550,8 @@ impl Cloud {
                     address_file,
                     credentials,
                     store,
+                    process,
+                    standing_file,
                     zone_address: address(Role::Zone, &zone.zone),
                     crash_at: crash(StepRole::Cell),
                 })
@@ -498,10 +594,42 @@ impl Cloud {
                     crash_at: crash(StepRole::Host),
                 })
             }
+            Role::Store => toml::to_string(&store::StoreConfig {
+                name: member.identity.instance.clone(),
+                listen: format!("127.0.0.1:{}", self.topology.store_port),
+                address_file,
+                credentials,
+                directory: dir.join("store"),
+            }),
             Role::Operator => return Ok(String::new()),
         };
         text.map_err(|error| Error::Said(format!("cannot write the config of {}: {error}", member.label())))
     }
+}
+
+/// The store that `up` asks for.
+fn store_asked(up: &Up) -> Option<String> {
+    up.store.clone().or_else(|| up.standby.then(|| SHARED.to_owned()))
+}
+
+/// A store's place without what is secret.
+fn store_text(store: &str) -> String {
+    match store.rsplit_once('@') {
+        Some((_, place)) => format!("in etcd at {place}"),
+        None if store == EMBEDDED => "embedded, with one process of each role".to_owned(),
+        None if store == SHARED => "in a process of its own".to_owned(),
+        None => format!("in etcd at {store}"),
+    }
+}
+
+/// A path as a URL's option.
+fn url_quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let quoted = text.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    });
+    quoted.collect()
 }
 
 fn vmm_name(vmm: Vmm) -> &'static str {
@@ -544,7 +672,14 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
         0 => port_free()?,
         port => port,
     };
+    let store = store_asked(up).unwrap_or_else(store_default);
+    if ![EMBEDDED, SHARED].contains(&store.as_str()) {
+        EtcdOptions::parse(&store).map_err(|error| Error::Said(format!("--store: {error}")))?;
+    }
+    let store_port = if store == SHARED { port_free()? } else { 0 };
     Ok(Topology {
+        store,
+        store_port,
         region,
         port,
         zones,
@@ -647,5 +782,68 @@ mod tests {
         second.refuse_changes(&up(dir, &["--port", "0"])).unwrap();
         assert!(second.refuse_changes(&up(dir, &["--port", "1"])).is_err());
         assert!(Cloud::ensure(&up(dir, &["--zones", "2"])).is_err());
+    }
+
+    #[test]
+    fn two_processes_share_an_identity_a_certificate_and_a_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        Cloud::directory_prepare(&At { dir: Some(dir.to_owned()) }).unwrap();
+        let cloud = Cloud::ensure(&up(dir, &["--small", "--port", "0", "--standby"])).unwrap();
+        let labels: Vec<String> = cloud.members().unwrap().iter().map(Member::label).collect();
+        let expected = [
+            "store/us-east-1",
+            "region/us-east-1/1",
+            "region/us-east-1/2",
+            "zone/us-east-1a",
+            "cell/us-east-1a-c1/1",
+            "cell/us-east-1a-c1/2",
+            "host/us-east-1a-c1-h1",
+        ];
+        assert_eq!(labels, expected);
+        cloud.write(None).unwrap();
+        let members = cloud.members().unwrap();
+        let [one, two] = [&members[4], &members[5]];
+        assert_ne!(cloud.config_file(one), cloud.config_file(two), "a process is known by its config");
+        assert_ne!(cloud.run_file(one, "pid"), cloud.run_file(two, "pid"));
+        let config = |member| {
+            let text = fs::read_to_string(cloud.config_file(member)).unwrap();
+            toml::from_str::<cell::CellConfig>(&text).unwrap()
+        };
+        let (one, two) = (config(one), config(two));
+        assert_eq!(
+            (&one.store, &one.address_file, &one.credentials),
+            (&two.store, &two.address_file, &two.credentials)
+        );
+        let StorePlace::Etcd(url) = &one.store else { panic!("{:?}", one.store) };
+        let options = EtcdOptions::parse(url).unwrap();
+        assert_eq!(options.prefix, b"cell/us-east-1a-c1/");
+        assert_eq!(options.endpoints, [Address::Fixed(format!("127.0.0.1:{}", cloud.topology.store_port))]);
+        // Their certificate is due once, and both are to have it.
+        assert_eq!(cloud.certificates_renew().unwrap(), []);
+        let tls = cloud.member_dir(&members[4]).join("tls/cert.pem");
+        fs::remove_file(tls).unwrap();
+        assert_eq!(cloud.certificates_renew().unwrap(), members[4..6]);
+    }
+
+    #[test]
+    fn a_clouds_store_stays_where_it_was_and_its_password_is_not_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let dir = directory.path();
+        Cloud::directory_prepare(&At { dir: Some(dir.to_owned()) }).unwrap();
+        let url = "etcd://me:secret@127.0.0.1:1,127.0.0.1:2/clouds/one?ca=/ca.pem";
+        let wrong = Cloud::ensure(&up(dir, &["--store", "etc://127.0.0.1"])).unwrap_err().to_string();
+        assert!(wrong.contains("--store"), "{wrong}");
+        let cloud = Cloud::ensure(&up(dir, &["--small", "--port", "0", "--store", url])).unwrap();
+        let mode = fs::metadata(dir.join("cloud.toml")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        let region = cloud.members().unwrap().remove(0);
+        let place = cloud.store_place(&region, dir);
+        let expected = "etcd://me:secret@127.0.0.1:1,127.0.0.1:2/clouds/one/region/us-east-1?ca=/ca.pem";
+        assert_eq!(place, StorePlace::Etcd(expected.to_owned()));
+        cloud.refuse_changes(&up(dir, &[])).unwrap();
+        cloud.refuse_changes(&up(dir, &["--store", url])).unwrap();
+        let refused = cloud.refuse_changes(&up(dir, &["--standby"])).unwrap_err().to_string();
+        assert!(refused.contains("127.0.0.1:1") && !refused.contains("secret"), "{refused}");
     }
 }

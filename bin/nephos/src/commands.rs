@@ -17,8 +17,9 @@ const WAIT: Duration = Duration::from_secs(20);
 /// `nephos env`: for `eval`, so nothing but exports goes to standard output.
 pub fn env(at: &At) -> Result<(), Error> {
     let cloud = Cloud::open(at)?;
-    let region = cloud.members()?.into_iter().find(|member| member.identity.role == Role::Region);
-    let runs = region.is_some_and(|region| matches!(process::state(&cloud, &region), State::Running(_)));
+    let members = cloud.members()?;
+    let mut regions = members.iter().filter(|member| member.identity.role == Role::Region);
+    let runs = regions.any(|region| matches!(process::state(&cloud, region), State::Running(_)));
     // A cloud whose control plane was killed on purpose is still up.
     if !runs && process::supervisor(&cloud).is_none() {
         return Err(Error::NotUp(cloud.dir));
@@ -59,7 +60,8 @@ pub fn start(target: &Target) -> Result<(), Error> {
         return Err(Error::NotUp(cloud.dir));
     }
     for member in &members {
-        if !matches!(process::state(&cloud, member), State::Running(_)) {
+        let processes = cloud.processes(&member.identity);
+        if !processes.iter().any(|member| matches!(process::state(&cloud, member), State::Running(_))) {
             // The word of its predecessor, which would look as if it were there already.
             addresses(&cloud, member).iter().for_each(|path| drop(std::fs::remove_file(path)));
         }
@@ -78,7 +80,7 @@ pub fn start(target: &Target) -> Result<(), Error> {
 fn addresses(cloud: &Cloud, member: &Member) -> Vec<PathBuf> {
     match member.identity.role {
         Role::Region => vec![cloud.api_address_file(), cloud.operator_address_file()],
-        Role::Zone | Role::Cell => vec![cloud.run_file(member, "address")],
+        Role::Zone | Role::Cell | Role::Store => vec![cloud.address_file(&member.identity)],
         Role::Host | Role::Operator => Vec::new(),
     }
 }
@@ -92,7 +94,9 @@ fn works(cloud: &Cloud, member: &Member) -> bool {
         let status: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
         return status["agent_pid"] == process.pid();
     }
-    addresses(cloud, member).iter().all(|path| path.exists())
+    // Of several, one has the address; the others are there when they know whether they lead.
+    let stands = member.process == 0 || cloud.standing_file(member).exists();
+    stands && addresses(cloud, member).iter().all(|path| path.exists())
 }
 
 /// The processes that `ROLE[/INSTANCE]` names.
@@ -107,8 +111,8 @@ pub fn select(cloud: &Cloud, target: &str) -> Result<Vec<Member>, Error> {
     };
     let members = cloud.members()?;
     let known: Vec<String> = members.iter().map(Member::label).collect();
-    let wanted =
-        |member: &Member| of_role(member) && instance.is_none_or(|name| name == member.identity.instance);
+    let named = |name: &str, member: &Member| name == member.identity.instance || target == member.label();
+    let wanted = |member: &Member| of_role(member) && instance.is_none_or(|name| named(name, member));
     let selected: Vec<Member> = members.into_iter().filter(wanted).collect();
     if selected.is_empty() {
         return Err(Error::Said(format!(

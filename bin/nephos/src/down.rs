@@ -29,7 +29,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// `nephos down`
 pub fn down(at: &At) -> Result<(), Error> {
     let cloud = Cloud::open(at)?;
-    let bound = hosts_wait(&cloud) + CONTROL_WAIT + AGENTS_WAIT + KILL_WAIT;
+    let bound = hosts_wait(&cloud) + CONTROL_WAIT * 2 + AGENTS_WAIT + KILL_WAIT;
     let began = Instant::now();
     let mut asked = None;
     let _lock = loop {
@@ -90,11 +90,14 @@ impl Supervisor {
     /// Stops all. The error names what is left.
     pub fn stop(&mut self) -> Result<(), Error> {
         let _ = fs::remove_file(self.cloud.run().join("ready"));
-        let control = self.of_role(|role| role != Role::Host);
-        let running = process::running(&self.cloud, &control);
-        let processes: Vec<Process> = running.into_iter().map(|(_, process)| process).collect();
-        processes.iter().for_each(|process| process.signal(Signal::TERM));
-        end(&processes, CONTROL_WAIT);
+        // The store last, so that those who lead can say that they do no longer.
+        for last in [false, true] {
+            let control = self.of_role(|role| role != Role::Host && (role == Role::Store) == last);
+            let running = process::running(&self.cloud, &control);
+            let processes: Vec<Process> = running.into_iter().map(|(_, process)| process).collect();
+            processes.iter().for_each(|process| process.signal(Signal::TERM));
+            end(&processes, CONTROL_WAIT);
+        }
         let hosts = self.of_role(|role| role == Role::Host);
         let guests = process::guests(&self.cloud);
         say!(
@@ -183,9 +186,10 @@ impl Supervisor {
     /// Removes what says where processes are.
     fn forget(&self) {
         for member in &self.members {
-            for suffix in ["pid", "address"] {
+            for suffix in ["pid", "standing"] {
                 let _ = fs::remove_file(self.cloud.run_file(member, suffix));
             }
+            let _ = fs::remove_file(self.cloud.address_file(&member.identity));
         }
         let run = self.cloud.run();
         let more =

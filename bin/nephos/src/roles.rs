@@ -27,6 +27,11 @@ pub fn host(config: &Path) -> Result<(), Error> {
     run("host", config, host::serve::serve)
 }
 
+/// `nephos store`
+pub fn store(config: &Path) -> Result<(), Error> {
+    run("store", config, store::serve)
+}
+
 fn run<Config, Serve, Serving, E>(role: &'static str, path: &Path, serve: Serve) -> Result<(), Error>
 where
     Config: DeserializeOwned,
@@ -45,7 +50,7 @@ where
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
     let config: Config = toml::from_str(&text)
         .map_err(|error| Error::Content { path: path.to_owned(), why: error.to_string() })?;
-    let runtime = runtime(role == "region")
+    let runtime = runtime(["region", "store"].contains(&role))
         .map_err(|source| Error::Process { what: format!("start the {role}'s runtime"), source })?;
     let serving = runtime.spawn(serve(config));
     let ended =
@@ -58,7 +63,7 @@ where
     })
 }
 
-/// The region answers customers on all processors. Any other role is one task between links, to which a thread more
+/// The region and a shared store answer many at once, on all processors. Any other role is one task between links, to which a thread more
 /// would only mean a switch of threads for each message.
 fn runtime(on_all_processors: bool) -> io::Result<Runtime> {
     let mut builder = match on_all_processors {

@@ -26,9 +26,8 @@ pub fn status(show: &Show) -> Result<(), Error> {
 }
 
 fn tree(cloud: &Cloud) -> Result<Value, Error> {
-    let process = |role, instance: &dyn std::fmt::Display| {
-        process_value(cloud, &Member { identity: Identity::new(role, instance) })
-    };
+    let process =
+        |role, instance: &dyn std::fmt::Display| identity_value(cloud, &Identity::new(role, instance));
     let region = process(Role::Region, &cloud.topology.region);
     let answer = operator::ask(cloud, |mut region| async move { region.status(StatusRequest {}).await });
     let (seen, silence) = match answer {
@@ -73,16 +72,39 @@ fn tree(cloud: &Cloud) -> Result<Value, Error> {
         "dir": cloud.dir, "up": supervisor.is_some(), "supervisor_pid": supervisor,
         "endpoint": format!("http://127.0.0.1:{}", cloud.topology.port),
         "region": cloud.topology.region.to_string(), "process": region, "region_silent": silence,
+        "store": cloud.store_identity().map(|store| identity_value(cloud, &store)),
         "zones": zones, "unplaced": unplaced,
     }))
 }
 
+/// The process of an identity; of several the one that leads, and all of them beside it.
+fn identity_value(cloud: &Cloud, identity: &Identity) -> Value {
+    let members = cloud.processes(identity);
+    let processes: Vec<Value> = members.iter().map(|member| process_value(cloud, member)).collect();
+    let leads = |process: &&Value| process["leads"] == true;
+    let first = processes.iter().find(leads).or(processes.first()).cloned().unwrap_or(Value::Null);
+    match (first, processes.len()) {
+        (Value::Object(mut leader), 2..) => {
+            leader.insert("processes".into(), Value::Array(processes));
+            Value::Object(leader)
+        }
+        (only, _) => only,
+    }
+}
+
 fn process_value(cloud: &Cloud, member: &Member) -> Value {
-    match process::state(cloud, member) {
-        State::Running(process) => json!({ "state": "running", "pid": process.pid() }),
+    let mut value = match process::state(cloud, member) {
+        State::Running(process) => {
+            // What it has written of itself, which holds while it lives.
+            let standing = std::fs::read_to_string(cloud.standing_file(member)).ok();
+            let leads = standing.as_ref().map(|standing| standing.starts_with("leads"));
+            json!({ "state": "running", "pid": process.pid(), "standing": standing, "leads": leads })
+        }
         State::Dead => json!({ "state": "dead" }),
         State::Held => json!({ "state": "killed" }),
-    }
+    };
+    value["label"] = json!(member.label());
+    value
 }
 
 /// A host by its own word: `status.json`, which holds while nobody has changed it since.
@@ -114,6 +136,9 @@ fn host_value(
 fn print(tree: &Value) {
     let up = if tree["up"] == true { "up" } else { "down" };
     say!("cloud {} ({up}), {}", text(&tree["dir"]), text(&tree["endpoint"]));
+    if tree["store"].is_object() {
+        say!("store {:<29} {}", text(&tree["region"]), process_text(&tree["store"]));
+    }
     say!("region {:<28} {}", text(&tree["region"]), process_text(&tree["process"]));
     if let Some(why) = tree["region_silent"].as_str() {
         say!("  ! {why}");
@@ -218,8 +243,16 @@ fn gib(mib: &Value) -> u64 {
 }
 
 fn process_text(process: &Value) -> String {
+    match process["processes"].as_array() {
+        Some(processes) => processes.iter().map(one_process_text).collect::<Vec<_>>().join("; "),
+        None => one_process_text(process),
+    }
+}
+
+fn one_process_text(process: &Value) -> String {
+    let standing = process["standing"].as_str().map(|standing| format!(", {standing}")).unwrap_or_default();
     match (process["state"].as_str(), process["pid"].as_u64()) {
-        (Some(state), Some(pid)) => format!("{state} (pid {pid})"),
+        (Some(state), Some(pid)) => format!("{state} (pid {pid}){standing}"),
         (Some(state), None) => state.to_owned(),
         _ => "unknown".to_owned(),
     }

@@ -1,11 +1,11 @@
-//! `nephos store`: backups of the metadata stores. A backup is taken by the process that owns the store, while it
+//! `nephos store`: the role ([`crate::roles`]), and backups of the metadata stores. A backup is taken by the process that owns the store, while it
 //! runs; restoring and verifying work on files and directories, while it does not.
 
 use crate::arguments::{Store, StoreCommand};
 use crate::cloud::{Cloud, Member};
 use crate::commands;
 use crate::error::Error;
-use crate::process;
+use crate::{process, roles};
 use base::config::Address;
 use base::error::chain;
 use contract::backup_client::BackupClient;
@@ -26,24 +26,36 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// `nephos store`
 pub fn store(store: &Store) -> Result<(), Error> {
-    match &store.command {
-        StoreCommand::Backup { target, to, at } => backup(&Cloud::open(at)?, target, to),
-        StoreCommand::Restore { backup, to, replace, incarnation } => {
+    match (&store.command, &store.config) {
+        (Some(StoreCommand::Backup { target, to, at }), _) => backup(&Cloud::open(at)?, target, to),
+        (Some(StoreCommand::Restore { backup, to, replace, incarnation }), _) => {
             let options = RestoreOptions { replace: *replace, incarnation_min: *incarnation };
             restore(backup, to, options)
         }
-        StoreCommand::Verify { path, json } => verify(path, *json),
+        (Some(StoreCommand::Verify { path, json }), _) => verify(path, *json),
+        (None, Some(config)) => roles::store(config),
+        // The command line asks for one of them.
+        (None, None) => Err(Error::Said("there is nothing to do; see --help".into())),
     }
 }
 
 fn backup(cloud: &Cloud, target: &str, to: &Path) -> Result<(), Error> {
     let members = commands::select(cloud, target)?;
-    let [member] = &members[..] else {
-        return Err(Error::Said(format!("`{target}` names {} processes: name one", members.len())));
+    let [member, others @ ..] = &members[..] else {
+        return Err(Error::Said(format!("`{target}` names no process")));
     };
+    // Processes that share an identity are one for this.
+    if others.iter().any(|other| other.identity != member.identity) {
+        return Err(Error::Said(format!("`{target}` names {} processes: name one", members.len())));
+    }
     let address = match member.identity.role {
+        Role::Region | Role::Cell if cloud.store_identity().is_some() => {
+            return Err(Error::Said(
+                "the region and the cells share a store: `nephos store backup store`".into(),
+            ));
+        }
         Role::Region => cloud.operator_address_file(),
-        Role::Cell => cloud.run_file(member, "address"),
+        Role::Cell | Role::Store => cloud.address_file(&member.identity),
         Role::Zone | Role::Host | Role::Operator => {
             return Err(Error::Said(format!(
                 "{} has no metadata store; the region and the cells do",

@@ -402,6 +402,8 @@ pub fn spawn(cloud: &Cloud, member: &Member) -> Result<Child, Error> {
     let path = cloud.run_file(member, "log");
     let log =
         OpenOptions::new().create(true).append(true).open(&path).map_err(Error::file("write", &path))?;
+    // Its predecessor's word.
+    let _ = fs::remove_file(cloud.standing_file(member));
     let failed = |source| Error::Process { what: format!("start {}", member.label()), source };
     let errors = log.try_clone().map_err(failed)?;
     // This very program, also where its file was replaced meanwhile.

@@ -12,7 +12,7 @@ use crate::summary::SummarySent;
 use crate::vm::record::{self, VmRecord};
 use crate::vm::{Footprint, Graves, Intent, ReservationKey, Vm};
 use base::clock::Timestamp;
-use base::generation::{Generation, Term};
+use base::generation::Term;
 use base::ids::{CellId, HostId, InstanceId, ZoneName};
 use base::step::LaunchStep;
 use contract::{
@@ -65,7 +65,7 @@ pub enum Event {
     ZoneUp,
     /// The zone's link is gone.
     ZoneDown,
-    /// A commit has ended. Commits end in the order in which they were asked for.
+    /// A commit has ended. Commits under way have no order among each other: they end, and become durable, in any.
     Committed {
         /// Which.
         ticket: Ticket,
@@ -139,14 +139,13 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell as its store remembers it. `records` are all entries below [`crate::PREFIX`], read at `revision` of
-    /// the store's `incarnation`; `term` is higher than that of every process that served this store before.
+    /// A cell as its store remembers it. `records` are all entries below [`crate::PREFIX`] of the
+    /// store's `incarnation`; `term` is higher than that of every process that served this store before.
     pub fn recover(
         identity: CellIdentity,
         term: Term,
         incarnation: u64,
         records: Vec<Entry>,
-        revision: Revision,
     ) -> Result<Cell, RecoverError> {
         let mut cell = Cell {
             identity,
@@ -176,14 +175,12 @@ impl Cell {
                 let host = cell.hosts.entry(row.id).or_default();
                 host.record = Some(Arc::unwrap_or_clone(row.record));
                 host.revision = Some(row.modified);
-            } else if entry.key != crate::TERM_KEY.as_bytes() {
+            } else if ![crate::TERM_KEY, crate::LEADER_KEY].map(str::as_bytes).contains(&&*entry.key) {
                 return Err(RecoverError::UnknownKey(entry.key.escape_ascii().to_string()));
             }
         }
-        // Every document that an earlier term sent was of this revision or an older one, whatever was deleted
-        // since; and at this very revision it said the same.
         for host in cell.hosts.values_mut() {
-            host.document = metastore::generation(incarnation, revision);
+            host.document = host::document_first(incarnation, term);
         }
         cell.unacknowledged = cell.vms.keys().copied().collect();
         Ok(cell)
@@ -437,10 +434,5 @@ impl Cell {
     /// The stored records of all VMs, ordered by id: for status and for tests of invariants.
     pub fn vm_records(&self) -> impl Iterator<Item = &VmRecord> {
         self.vms.values().filter_map(|vm| vm.committed.as_ref().map(|(record, _)| record))
-    }
-
-    /// The generation of what was committed at `revision`.
-    pub(crate) fn generation(&self, revision: Revision) -> Generation {
-        metastore::generation(self.incarnation, revision)
     }
 }

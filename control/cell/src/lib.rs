@@ -27,5 +27,7 @@ pub use serve::{CellConfig, CellError, serve};
 
 /// All keys of a cell's store begin with this.
 pub const PREFIX: &str = "cell/";
-/// The key of the counter that the process raises at each start; not read by the core.
+/// The key of the term, which each leader raises; not read by the core.
 pub const TERM_KEY: &str = "cell/term";
+/// The key that exists while a process leads, where several share the store; not read by the core.
+pub const LEADER_KEY: &str = "cell/leader";

@@ -13,7 +13,6 @@
 use crate::cell::{Cell, CellIdentity, Effect, Event, RecoverError, Ticket};
 use base::clock::SteadyClock;
 use base::config::{Address, CrashAt};
-use base::generation::Term;
 use base::ids::{CellId, HostId, ZoneName};
 use base::step::{LaunchStep, UnknownStep};
 use contract::cell_for_hosts_server::{CellForHosts, CellForHostsServer};
@@ -22,13 +21,13 @@ use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, Identity, Role, TrustError};
 use contract::zone_for_cells_client::ZoneForCellsClient;
 use contract::{CellSummary, FromCell, FromHost, ToCell, ToHost, ZoneToCell};
-use metastore::table::TableError;
-use metastore::{Commit, CommitError, Condition, Op, OpenError, ReadError, Revision, Store};
-use prost::Message;
+use metastore::election::{self, Election, Leadership};
+use metastore::{Commit, CommitError, Condition, PlaceError, ReadError, Revision, Store, StorePlace};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -64,8 +63,12 @@ pub struct CellConfig {
     pub address_file: PathBuf,
     /// The directory of this process's certificate.
     pub credentials: PathBuf,
-    /// The directory of the cell's store.
-    pub store: PathBuf,
+    /// Where the cell's store is.
+    pub store: StorePlace,
+    /// Which of the processes that share the store this is, for people.
+    pub process: String,
+    /// Where to write whether this process leads.
+    pub standing_file: PathBuf,
     /// Where the zone listens.
     pub zone_address: Address,
     /// For crash tests.
@@ -81,29 +84,18 @@ pub enum CellError {
     /// The certificate cannot be used.
     #[error("cannot use the cell's certificate")]
     Trust(#[from] TrustError),
-    /// The store cannot be opened.
-    #[error("cannot open the cell's store in {directory}")]
-    Open {
-        /// Where it is.
-        directory: String,
-        /// Why.
-        #[source]
-        source: OpenError,
-    },
+    /// The store cannot be opened, or led with.
+    #[error("cannot use the cell's store")]
+    Place(#[from] PlaceError),
+    /// Another process may lead now. Whatever this one has promised is durable.
+    #[error("this process leads no longer: {0}")]
+    Lost(String),
     /// The store cannot be read.
     #[error("cannot read the cell's store")]
     Read(#[from] ReadError),
     /// The store cannot be written.
     #[error("cannot write the cell's store")]
     Write(#[from] CommitError),
-    /// The store is another cell's.
-    #[error("the store in {directory} is that of the cell {owner}")]
-    Foreign {
-        /// Where it is.
-        directory: String,
-        /// Whose it is.
-        owner: String,
-    },
     /// What the store holds is not understood.
     #[error("cannot recover from the cell's store")]
     Recover(#[from] RecoverError),
@@ -147,10 +139,15 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
         crash_at.step.parse::<LaunchStep>()?;
     }
     let credentials = Arc::new(Credentials::open(&config.credentials)?);
-    let (store, term) = store_open(&config).await?;
-    let (records, revision) = store.list(crate::PREFIX.as_bytes()).await?;
+    let mut stop = std::pin::pin!(stop);
+    let (store, leadership) = tokio::select! {
+        led = lead(&config) => led?,
+        () = &mut stop => return Ok(()),
+    };
+    let term = leadership.term();
+    let (records, _) = store.list(crate::PREFIX.as_bytes()).await?;
     let identity = CellIdentity { cell: config.cell_id.clone(), zone: config.zone.clone() };
-    let cell = Cell::recover(identity, term, store.incarnation(), records, revision)?;
+    let cell = Cell::recover(identity, term, store.incarnation(), records)?;
     tracing::info!(cell = %config.cell_id, %term, vms = cell.vm_records().count(), "the cell has recovered");
 
     let (events_in, events) = mpsc::channel(EVENTS_MAX);
@@ -177,6 +174,7 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
     let shell = Shell {
         cell,
         store: store.clone(),
+        fence: leadership.fence(),
         crash_at: config.crash_at,
         done: done_in,
         commits_waiting: VecDeque::new(),
@@ -185,52 +183,31 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
         hosts: BTreeMap::new(),
         zone: None,
     };
-    let result = shell.run(events, done, &mut tasks, stop).await;
+    let result = shell.run(events, done, &mut tasks, leadership, stop).await;
     tasks.shutdown().await;
     // The last handle: what is queued is still committed.
     let _ = tokio::task::spawn_blocking(move || drop(store)).await;
     result
 }
 
-/// The stored counter of starts.
-#[derive(Clone, PartialEq, prost::Message)]
-struct StoredTerm {
-    #[prost(uint64, tag = "1")]
-    term: u64,
-    /// Whose store this is.
-    #[prost(string, tag = "2")]
-    cell_id: String,
-}
-
-/// Opens the store and raises its term: from then on this process is the newest leader.
-async fn store_open(config: &CellConfig) -> Result<(Store, Term), CellError> {
-    let path = config.store.clone();
-    let directory = path.display().to_string();
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
-    let store = opened
-        .map_err(|_| CellError::Ended("the opening of the store"))?
-        .map_err(|source| CellError::Open { directory: directory.clone(), source })?;
-    let key = crate::TERM_KEY.as_bytes();
-    let before = store.get(key).await?;
-    let unreadable = |e: prost::DecodeError| {
-        let error = TableError { key: crate::TERM_KEY.into(), why: e.to_string() };
-        CellError::Recover(RecoverError::Record(error))
+/// Waits until this process leads.
+async fn lead(config: &CellConfig) -> Result<(Store, Leadership), CellError> {
+    let election = Election {
+        leader_key: crate::LEADER_KEY.as_bytes().to_vec(),
+        term_key: crate::TERM_KEY.as_bytes().to_vec(),
+        owner: format!("cell/{}", config.cell_id),
+        who: config.process.clone(),
+        ttl: election::TTL,
     };
-    let (condition, before_term) = match &before {
-        None => (Condition::Absent(key.to_vec()), 0),
-        Some(entry) => {
-            let stored = StoredTerm::decode(entry.value.as_slice()).map_err(unreadable)?;
-            if stored.cell_id != config.cell_id.as_str() {
-                return Err(CellError::Foreign { directory, owner: stored.cell_id });
-            }
-            (Condition::Unchanged(key.to_vec(), entry.modified), stored.term)
+    let led = config.store.lead(&election, |standing| {
+        tracing::info!("this process {standing}");
+        // For `nephos status` alone.
+        let text = standing.to_string();
+        if let Err(error) = base::disk::file_replace(&config.standing_file, text.as_bytes(), 0o644) {
+            tracing::warn!(%error, "cannot write how this process stands");
         }
-    };
-    let term = Term(before_term).next(store.incarnation());
-    let value = StoredTerm { term: term.0, cell_id: config.cell_id.to_string() }.encode_to_vec();
-    let put = Op::Put(key.to_vec(), value);
-    store.commit(Commit { conditions: vec![condition], ops: vec![put] }).await?;
-    Ok((store, term))
+    });
+    Ok(led.await?)
 }
 
 /// One link in this process's life: a peer that dials again has a new one before the old one is known to be gone.
@@ -293,6 +270,8 @@ type Done = (Ticket, Result<Revision, CommitError>);
 struct Shell {
     cell: Cell,
     store: Store,
+    /// Goes into every commit.
+    fence: Condition,
     crash_at: Option<CrashAt>,
     done: mpsc::Sender<Done>,
     /// Commits that the store has no room for yet, in order. The cell has one per VM and host under way at most.
@@ -309,24 +288,39 @@ impl Shell {
         mut events: mpsc::Receiver<Happening>,
         mut done: mpsc::Receiver<Done>,
         tasks: &mut JoinSet<Result<(), CellError>>,
-        stop: impl Future<Output = ()>,
+        mut leadership: Leadership,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<(), CellError> {
+        let ended = self.own(&mut events, &mut done, tasks, &mut leadership, &mut stop).await;
+        leadership.resign().await;
+        ended
+    }
+
+    async fn own(
+        &mut self,
+        events: &mut mpsc::Receiver<Happening>,
+        done: &mut mpsc::Receiver<Done>,
+        tasks: &mut JoinSet<Result<(), CellError>>,
+        leadership: &mut Leadership,
+        stop: &mut Pin<&mut impl Future<Output = ()>>,
     ) -> Result<(), CellError> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut stop = std::pin::pin!(stop);
         let mut clock = SteadyClock::start();
         loop {
             let event = tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = &mut *stop => return Ok(()),
+                why = leadership.lost() => return Err(CellError::Lost(why)),
                 ended = tasks.join_next() => return match ended {
                     Some(Ok(Err(error))) => Err(error),
                     _ => Err(CellError::Ended("a link of the cell")),
                 },
                 Some((ticket, result)) = done.recv() => {
                     self.commits_under_way -= 1;
-                    // Whether this commit happened is known only after a restart; and a start is where the cell
-                    // waits for a store that cannot be reached.
-                    if let Err(error @ (CommitError::Failed(_) | CommitError::Unavailable(_))) = result {
+                    // Whether this commit happened is known only after a restart, which is also where a cell waits
+                    // for a store that cannot be reached; and who is in conflict leads no longer. What breaks a
+                    // bound changed nothing.
+                    if let Some(error) = result.clone().err().filter(|e| !matches!(e, CommitError::OutOfBounds(_))) {
                         return Err(CellError::Write(error));
                     }
                     Some(Event::Committed { ticket, result })
@@ -393,7 +387,8 @@ impl Shell {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Commit { ticket, commit } => {
+            Effect::Commit { ticket, mut commit } => {
+                commit.conditions.push(self.fence.clone());
                 self.commits_waiting.push_back((ticket, commit));
                 self.commits_submit();
             }

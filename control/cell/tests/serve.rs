@@ -16,6 +16,7 @@ use contract::{
     FromCell, FromHost, Generation, HostDocument, HostHello, HostStatus, Phase, RegionToZone, Target, ToCell,
     ToHost, VmIntent, VmReport, VmSpec, VmStatus, ZoneSummary, from_cell, from_host, to_cell, to_host,
 };
+use metastore::StorePlace;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +57,9 @@ impl Cloud {
             listen: "127.0.0.1:0".into(),
             address_file: self.path("c1.address"),
             credentials: self.path("c1"),
-            store: self.path("c1.store"),
+            store: StorePlace::Embedded(self.path("c1.store")),
+            process: "c1".into(),
+            standing_file: self.path("c1.standing"),
             zone_address: Address::File(self.path("z1.address")),
             crash_at: None,
         }
@@ -319,7 +322,8 @@ async fn a_store_of_another_cell_is_refused() {
     cell.stop().await;
     let config = CellConfig { cell_id: "c2".parse().unwrap(), ..cloud.cell_config() };
     let refused = serve_until(config, std::future::pending()).await.unwrap_err();
-    assert!(matches!(refused, CellError::Foreign { owner, .. } if owner == "c1"));
+    let why = base::error::chain(&refused);
+    assert!(why.contains("the store is that of cell/c1"), "{why}");
 }
 
 #[test]
@@ -327,7 +331,7 @@ fn unknown_configuration_is_refused() {
     let text = |more: &str| {
         format!(
             "cell_id = 'c1'\nzone = 'z1'\nlisten = '127.0.0.1:0'\naddress_file = 'a'\ncredentials = 'c'\n\
-             store = 's'\nzone_address = {{ file = 'z' }}\n{more}"
+             store = {{ embedded = 's' }}\nprocess = 'c1'\nstanding_file = 'l'\nzone_address = {{ file = 'z' }}\n{more}"
         )
     };
     let config: CellConfig = toml::from_str(&text("")).unwrap();

@@ -11,4 +11,4 @@ mod server;
 mod throttle;
 
 pub use authenticate::{Credential, CredentialSource};
-pub use server::{Gateway, GatewayConfig, Services};
+pub use server::{Gateway, GatewayConfig, Services, unavailable};

@@ -240,6 +240,51 @@ impl Gateway {
     }
 }
 
+/// Answers every request that it cannot be served now and is to be tried again, for ever: for a region that has no
+/// store. Nobody is authenticated, because nobody is told anything.
+pub async fn unavailable(listener: TcpListener) {
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut answering = tokio::task::JoinSet::new();
+    loop {
+        while answering.try_join_next().is_some() {}
+        let Ok(permit) = connections.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        answering.spawn(async move {
+            let service = service_fn(|request| async move { Ok::<_, Infallible>(apology(request).await) });
+            let _ = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(READ_TIMEOUT)
+                .max_buf_size(HEAD_BYTES_MAX)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(permit);
+        });
+    }
+}
+
+async fn apology(request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = read(body).await;
+    let headers: Vec<(&str, &str)> = parts
+        .headers
+        .iter()
+        .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str(), value)))
+        .collect();
+    let request = Request {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &headers,
+        body: body.as_deref().unwrap_or_default(),
+    };
+    let service = service_of(&request, &TABLES).unwrap_or(&ec2::SERVICE);
+    let error = ApiError::new(codes::SERVICE_UNAVAILABLE, "The region cannot reach its store; try again.");
+    to_http(protocol::encode_error(service, &error, ""), true)
+}
+
 /// How many connections each address has.
 #[derive(Clone, Default)]
 struct Addresses(Arc<Mutex<BTreeMap<IpAddr, usize>>>);

@@ -2,6 +2,7 @@
 
 use base::config::{Address, CrashAt};
 use base::ids::{CellId, RegionName, ZoneName};
+use metastore::StorePlace;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -21,8 +22,12 @@ pub struct RegionConfig {
     pub operator_address_file: PathBuf,
     /// The directory with this process's certificate.
     pub credentials: PathBuf,
-    /// The directory of the store.
-    pub store: PathBuf,
+    /// Where the store is.
+    pub store: StorePlace,
+    /// Which of the processes that share the store this is, for people.
+    pub process: String,
+    /// Where to write whether this process leads.
+    pub standing_file: PathBuf,
     /// The directory of images.
     pub images: PathBuf,
     /// vCPUs that an account's instances may occupy together.

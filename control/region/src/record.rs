@@ -7,11 +7,11 @@
 //!   a/0/ACCOUNT/reservation/r-...
 //!   a/0/ACCOUNT/tags/RESOURCE
 //!   a/0/ACCOUNT/token/OPERATION/TOKEN
-//!   region/cursor-secret, region/term
+//!   region/cursor-secret, region/leader, region/term
 //! ```
 //!
-//! `a/0` is the shard (`metastore::shard`): an account's is fixed, and there is one until a region needs more. Records are prost
-//! messages (numbered fields, so that old bytes are read by new code), each written beside its resource.
+//! `a/0` is the shard (`metastore::shard`): an account's is fixed, and there is one until a region needs more. Records
+//! are prost messages (numbered fields, so that old bytes are read by new code), each written beside its resource.
 
 use crate::account::record::AccountRecord;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
@@ -28,6 +28,8 @@ use std::sync::Arc;
 const SHARD: Shard = Shard(0);
 /// The key of the term.
 pub const TERM_KEY: &str = "region/term";
+/// The key that exists while a process leads, where several share the store.
+pub const LEADER_KEY: &str = "region/leader";
 /// The key of the secret that cursors are signed with.
 pub const CURSOR_SECRET_KEY: &str = "region/cursor-secret";
 
@@ -159,7 +161,7 @@ impl table::Record for Record {
 /// Reads an entry of the region's store. `None`: the key is the region's own and no account's. A key that this
 /// version does not know is an error: the store is another role's, or a newer version's.
 pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<(AccountId, Name, Record)>, TableError> {
-    if [TERM_KEY, CURSOR_SECRET_KEY].map(str::as_bytes).contains(&key) {
+    if [TERM_KEY, LEADER_KEY, CURSOR_SECRET_KEY].map(str::as_bytes).contains(&key) {
         return Ok(None);
     }
     let error = |why| TableError { key: key.escape_ascii().to_string(), why };

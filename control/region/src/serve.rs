@@ -7,23 +7,23 @@ use crate::config::RegionConfig;
 use crate::image::{ImageError, images_read};
 use crate::model::Model;
 use crate::operator::OperatorService;
-use crate::record::{CURSOR_SECRET_KEY, TERM_KEY};
+use crate::record::{CURSOR_SECRET_KEY, LEADER_KEY, TERM_KEY};
 use crate::region::{Effect, Event, Identity, Region};
 use base::clock::SteadyClock;
 use base::config::CrashAt;
-use base::generation::Term;
 use base::ids::{CellId, ZoneName};
 use base::random::Random;
 use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, TrustError};
 use contract::{ConsoleData, FromCell, RegionToZone, ToCell, ZoneSummary};
 use gateway::{Credential, CredentialSource, Gateway, GatewayConfig, Services};
+use metastore::election::{self, Election, Leadership, Standing};
 use metastore::table::TableError;
-use metastore::{Commit, CommitError, Condition, Op, OpenError, RangeQuery, ReadError, Revision, Store};
+use metastore::{Commit, CommitError, Condition, Op, PlaceError, ReadError, Revision, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -32,15 +32,21 @@ use tokio_stream::wrappers::TcpListenerStream;
 const TICK: Duration = Duration::from_millis(250);
 /// Messages of links that wait for the owner; a link that has more to say waits.
 const EVENTS_WAITING: usize = 4_096;
+/// How long a port may still be another process's.
+const LISTEN_WAIT: Duration = Duration::from_secs(3);
+const LISTEN_AGAIN: Duration = Duration::from_millis(20);
 /// Asks of the API that wait for the owner; more are refused as busy.
 const ASKS_WAITING: usize = 10_000;
 
 /// Why a region ends.
 #[derive(Debug, thiserror::Error)]
 pub enum RegionError {
-    /// The store cannot be opened.
-    #[error("cannot open the region's store")]
-    Open(#[from] OpenError),
+    /// The store cannot be opened, or led with.
+    #[error("cannot use the region's store")]
+    Place(#[from] PlaceError),
+    /// Another process may lead now. Whatever this one has promised is durable.
+    #[error("this process leads no longer: {0}")]
+    Lost(String),
     /// The store cannot be read.
     #[error("cannot read the region's store")]
     Read(#[from] ReadError),
@@ -83,14 +89,15 @@ enum Input {
 pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     let credentials = Arc::new(Credentials::open(&config.credentials)?);
     let images = images_read(&config.images)?;
-    let store = {
-        let directory = config.store.clone();
-        tokio::task::spawn_blocking(move || Store::open(&directory))
-            .await
-            .map_err(std::io::Error::other)??
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (store, mut leadership) = tokio::select! {
+        led = lead(&config) => led?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
     };
-    let (term, leads) = lead(&store).await?;
-    let cursor_secret = secret(&store).await?;
+    let (term, leads) = (leadership.term(), leadership.fence());
+    let cursor_secret = secret(&store, leads.clone()).await?;
     let (entries, revision) = store.list(b"").await?;
     let model = Model::load(entries, revision)?;
     let zones: Vec<(ZoneName, Vec<CellId>)> = config
@@ -141,63 +148,111 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     tracing::info!(%api_address, %term, revision = revision.0, "the region serves");
 
     let owner = Owner::new(region, store, config.crash_at.clone());
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
     let serving = tokio::spawn(gateway.clone().serve(api_listener));
     let ended = tokio::select! {
         ended = owner.run(input, asks) => ended,
         served = operator => Ok(served?),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        why = leadership.lost() => Err(RegionError::Lost(why)),
     };
     // With the owner gone, whoever still waits for it is answered that the region is stopping.
     serving.abort();
     gateway.drained().await;
+    leadership.resign().await;
     ended
 }
 
-/// Becomes the leader: raises the term, durably. Every later commit is conditional on it.
-async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
-    let key = TERM_KEY.as_bytes().to_vec();
-    let held = store.get(&key).await?;
-    let unreadable = |_| TableError { key: TERM_KEY.into(), why: "it is not a number".into() };
-    let before = match &held {
-        Some(entry) => entry.value.as_slice().try_into().map(u64::from_be_bytes).map_err(unreadable)?,
-        // A region's first commit is its term.
-        None => match store.range(&RangeQuery::prefix("").limit(1)).await?.entries.first() {
-            Some(entry) => {
-                let key = entry.key.escape_ascii().to_string();
-                return Err(TableError { key, why: "the store is not a region's".into() }.into());
+/// Waits until this process leads. While the store cannot be reached and nobody has the API's port, customers are told
+/// so there.
+async fn lead(config: &RegionConfig) -> Result<(Store, Leadership), RegionError> {
+    let election = Election {
+        leader_key: LEADER_KEY.as_bytes().to_vec(),
+        term_key: TERM_KEY.as_bytes().to_vec(),
+        owner: format!("region/{}", config.region),
+        who: config.process.clone(),
+        ttl: election::TTL,
+    };
+    let mut apology = Apology::default();
+    let listen = config.api_listen.clone();
+    let led = config.store.lead(&election, |standing| {
+        tracing::info!("this process {standing}");
+        standing_write(&config.standing_file, &standing);
+        match standing {
+            Standing::Cut(_) => apology.begin(&listen),
+            Standing::StandsBy { .. } | Standing::Leads(_) => apology.end(),
+        }
+    });
+    Ok(led.await?)
+}
+
+fn standing_write(path: &Path, standing: &Standing) {
+    // For `nephos status` alone.
+    if let Err(error) = base::disk::file_replace(path, standing.to_string().as_bytes(), 0o644) {
+        tracing::warn!(%error, "cannot write how this process stands");
+    }
+}
+
+/// The API's port while nothing can be answered: whoever asks is told to try again, as SDKs do by themselves.
+#[derive(Default)]
+struct Apology(Option<tokio::task::JoinHandle<()>>);
+
+impl Apology {
+    fn begin(&mut self, listen: &str) {
+        if self.0.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let listen = listen.to_owned();
+        self.0 = Some(tokio::spawn(async move {
+            // Else a leader has it, or another that waits as we do.
+            if let Ok(listener) = TcpListener::bind(&listen).await {
+                tracing::warn!(
+                    listen,
+                    "the store cannot be reached: requests are answered ServiceUnavailable"
+                );
+                gateway::unavailable(listener).await;
             }
-            None => 0,
-        },
-    };
-    let term = Term(before).next(store.incarnation()).0;
-    let unchanged = match &held {
-        Some(entry) => Condition::Unchanged(key.clone(), entry.modified),
-        None => Condition::Absent(key.clone()),
-    };
-    let commit =
-        Commit { conditions: vec![unchanged], ops: vec![Op::Put(key.clone(), term.to_be_bytes().to_vec())] };
-    let revision = store.commit(commit).await?;
-    Ok((Term(term), Condition::Unchanged(key, revision)))
+        }));
+    }
+
+    fn end(&mut self) {
+        if let Some(task) = self.0.take() {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Apology {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// The secret that cursors are signed with: drawn at the first start.
-async fn secret(store: &Store) -> Result<[u8; 32], RegionError> {
+async fn secret(store: &Store, leads: Condition) -> Result<[u8; 32], RegionError> {
     let key = CURSOR_SECRET_KEY.as_bytes().to_vec();
     if let Some(secret) = store.get(&key).await?.and_then(|entry| entry.value.try_into().ok()) {
         return Ok(secret);
     }
     let mut secret = [0; 32];
     Random::from_os().fill(&mut secret);
-    let commit = Commit { conditions: Vec::new(), ops: vec![Op::Put(key, secret.to_vec())] };
+    let commit = Commit { conditions: vec![leads], ops: vec![Op::Put(key, secret.to_vec())] };
     store.commit(commit).await?;
     Ok(secret)
 }
 
+/// Listens. A former leader that has not noticed yet, or one that apologises for it, leaves the port in a moment.
 async fn listen(address: &str) -> Result<TcpListener, RegionError> {
-    TcpListener::bind(address).await.map_err(|source| RegionError::Listen { address: address.into(), source })
+    let began = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && began.elapsed() < LISTEN_WAIT => {
+                tokio::time::sleep(LISTEN_AGAIN).await;
+            }
+            Err(source) => return Err(RegionError::Listen { address: address.into(), source }),
+        }
+    }
 }
 
 fn address_write(path: &Path, address: &str) -> std::io::Result<()> {

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 /// Messages that wait for one peer. A full sync after [`LinkEvent::Up`] must fit.
 const QUEUE_MESSAGES: usize = 16 * 1024;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_LAST: Duration = Duration::from_secs(1);
+const BACKOFF_LAST: Duration = Duration::from_millis(500);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest message (a host's document, with every VM's user data).

@@ -30,13 +30,16 @@ pub enum Role {
     Cell,
     /// `nephos host`
     Host,
+    /// `nephos store`
+    Store,
     /// A person's command line.
     Operator,
 }
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 5] = [Role::Region, Role::Zone, Role::Cell, Role::Host, Role::Operator];
+    pub const ALL: [Role; 6] =
+        [Role::Region, Role::Zone, Role::Cell, Role::Host, Role::Store, Role::Operator];
 
     /// The role's name, as in `nephos ROLE`.
     pub const fn as_str(self) -> &'static str {
@@ -45,6 +48,7 @@ impl Role {
             Role::Zone => "zone",
             Role::Cell => "cell",
             Role::Host => "host",
+            Role::Store => "store",
             Role::Operator => "operator",
         }
     }

@@ -5,6 +5,8 @@
 //!   shard      whose key a key is: a commit touches one account of one shard
 //!   store      the handle that everybody holds, and what an engine must do behind it
 //!   watch      ordered streams of whole commits, fed by any engine
+//!   election   which of the processes that share a store acts
+//!   place      where a process's store is, and how it comes to lead
 //!
 //!   table      records behind keys: typed rows, changes and watches; golden files of what versions have written
 //!   cache      the cached read model: a table in memory with derived indexes, following the store
@@ -39,8 +41,10 @@ pub mod cache;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+pub mod election;
 mod embedded;
 mod etcd;
+mod place;
 pub mod shard;
 mod store;
 pub mod table;
@@ -53,5 +57,6 @@ pub use embedded::{
     backup_verify, restore, restore_disk, verify, verify_disk,
 };
 pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
+pub use place::{PlaceError, StorePlace};
 pub use store::{Backend, Busy, OnDone, Pending, Store, WeakStore};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -1,7 +1,7 @@
 //! The handle of a metadata store, and what an engine must do behind it. Whoever holds a [`Store`] does not know
 //! which engine keeps it, nor whether that is in this process: everything that a network can make slow is async.
 //!
-//! Invariant: what is submitted or committed by one caller enters the store in that order.
+//! Deliberately absent: an order among commits in flight (see [`Commit`]). The embedded engine happens to keep one.
 
 use crate::contract::{
     Commit, CommitError, Entry, LeaseError, LeaseId, Page, RangeQuery, ReadError, Revision,

@@ -90,7 +90,11 @@ where
     let cpu = process::cpu(&[server]).saturating_sub(cpu_before);
     latencies_ms.sort_by(f64::total_cmp);
     let answers = latencies_ms.len().max(1) as f64;
-    Ok(Outcome { rate: latencies_ms.len() as f64 / seconds, latencies_ms, cpu_us: cpu.as_secs_f64() * 1e6 / answers })
+    Ok(Outcome {
+        rate: latencies_ms.len() as f64 / seconds,
+        latencies_ms,
+        cpu_us: cpu.as_secs_f64() * 1e6 / answers,
+    })
 }
 
 /// The outcomes of both, run by run.

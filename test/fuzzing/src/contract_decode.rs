@@ -87,7 +87,7 @@ impl Site {
         let ledger = Ledger::default();
         let mut site = Site {
             now: Timestamp::from_unix_ms(1_000_000),
-            cell: cell_recover(&BTreeMap::new(), 0, 1),
+            cell: cell_recover(&BTreeMap::new(), 1),
             store: BTreeMap::new(),
             revision: 0,
             term: 1,
@@ -104,7 +104,7 @@ impl Site {
     /// Both processes end and start again: what they wrote must be readable to them.
     fn restart(&mut self) {
         self.term += 1;
-        self.cell = cell_recover(&self.store, self.revision, self.term);
+        self.cell = cell_recover(&self.store, self.term);
         self.agent = agent_recover(&self.ledger);
         self.links_up();
     }
@@ -183,7 +183,7 @@ impl Site {
     }
 }
 
-fn cell_recover(store: &BTreeMap<Key, (Value, Revision)>, revision: u64, term: u64) -> Cell {
+fn cell_recover(store: &BTreeMap<Key, (Value, Revision)>, term: u64) -> Cell {
     let identity = CellIdentity {
         cell: "c1".parse().expect("a cell's name"),
         zone: "us-east-1a".parse().expect("a zone's name"),
@@ -194,7 +194,7 @@ fn cell_recover(store: &BTreeMap<Key, (Value, Revision)>, revision: u64, term: u
         modified: *modified,
     };
     let records = store.iter().map(entry).collect();
-    Cell::recover(identity, Term(term), 1, records, Revision(revision)).expect("a cell reads what it wrote")
+    Cell::recover(identity, Term(term), 1, records).expect("a cell reads what it wrote")
 }
 
 fn agent_recover(ledger: &Ledger) -> HostAgent {

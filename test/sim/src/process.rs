@@ -198,8 +198,8 @@ impl World {
     fn cell_start(&mut self, cell: usize) {
         let opened = self.cells[cell].store.open(cell::TERM_KEY, cell::PREFIX);
         let identity = self.cell_identities[cell].clone();
-        let recovered = opened.and_then(|Opened { entries, revision, incarnation, term, .. }| {
-            let core = Cell::recover(identity, Term(term), incarnation, entries, revision);
+        let recovered = opened.and_then(|Opened { entries, incarnation, term, .. }| {
+            let core = Cell::recover(identity, Term(term), incarnation, entries);
             core.map_err(|error| base::error::chain(&error))
         });
         match recovered {

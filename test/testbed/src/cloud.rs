@@ -40,6 +40,10 @@ pub struct Options {
     pub vcpus_per_account: u32,
     /// Seconds that a guest has to shut down.
     pub shutdown_timeout_s: u64,
+    /// Two processes of the region and of each cell, over a store of their own.
+    pub standby: bool,
+    /// The same over etcd, by its URL.
+    pub store: Option<String>,
     /// Kill the process that reaches this step of a launch, once.
     pub crash_at: Option<LaunchStep>,
     /// The user and group id that the cloud runs as; the test's own if there is none. Takes root.
@@ -62,6 +66,8 @@ impl Options {
             guests: false,
             vcpus_per_account: 256,
             shutdown_timeout_s: 60,
+            standby: false,
+            store: None,
             crash_at: None,
             user: None,
         }
@@ -178,6 +184,8 @@ impl Testbed {
         if !arguments.contains(&"--port") {
             option("--port", "0".into());
         }
+        all.extend(o.standby.then(|| "--standby".to_owned()));
+        all.extend(o.store.iter().flat_map(|url| ["--store".to_owned(), url.clone()]));
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self.nephos(&all.iter().map(String::as_str).collect::<Vec<_>>())
     }

@@ -1,8 +1,10 @@
 //! The hosts of a cell: what they have, whether they answer, and the document that each shall hold.
 //!
-//! A document's generation is that of the commit that last changed it, so a generation means one content, whoever sent
-//! it. It is sent whole when a host links and when one stays behind; in between only what a commit changed is sent,
-//! against what went out on this link before. A change that does not arrive leaves its host behind.
+//! A document's generation is (store incarnation, the leader's term and a count of the document's changes in it), so a
+//! generation means one content, whoever sent it. A commit's revision would not do: commits of two VMs of one host end
+//! in any order, and the later document could get the lower number. A document is sent whole when a host links and when
+//! one stays behind; in between only what a commit changed is sent, against what went out on this link before. A change
+//! that does not arrive leaves its host behind.
 //!
 //! Deliberately absent: taking a host out of service. A host that never comes back keeps its claims.
 
@@ -15,7 +17,7 @@ use crate::placement::{Health, Room};
 use crate::vm::record::Line;
 use crate::vm::{Observed, Vm};
 use base::clock::Timestamp;
-use base::generation::Generation;
+use base::generation::{Generation, Term};
 use base::ids::{HostId, InstanceId, RackId};
 use base::step::LaunchStep;
 use contract::{HostDocument, HostHello, HostStatus, ToHost, VmAssignment, to_host};
@@ -26,14 +28,23 @@ use std::time::Duration;
 /// A host that has said nothing for so long gets no new VMs.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
+/// Changes of one document in one term: that many bits of a generation's second number; the term has the others.
+const DOCUMENT_COUNT_BITS: u32 = 40;
+
+/// The generation of a host's document when its leader begins: newer than all of the leaders before.
+pub(crate) fn document_first(incarnation: u64, term: Term) -> Generation {
+    Generation::new(incarnation, term.0 << DOCUMENT_COUNT_BITS)
+}
+
 /// All that the owner knows of one host.
 #[derive(Default)]
 pub(crate) struct Host {
-    /// What it has, as stored or being stored: commits end in order, so no claim is durable before the capacity
-    /// that it counts on. `None` until it has registered once.
+    /// What it has, as stored; but what it has less than is stored counts at once. So no claim can be durable before
+    /// the capacity that it counts on. `None` until a registration is durable.
     pub(crate) record: Option<HostRecord>,
     pub(crate) revision: Option<Revision>,
-    storing: bool,
+    /// What is on its way to the store.
+    storing: Option<HostRecord>,
     /// What it registered with, until that is on its way to the store.
     registered: Option<(Room, RackId)>,
     pub(crate) up: bool,
@@ -117,7 +128,7 @@ impl Cell {
 
     /// Stores what the host registered with, if that is news; one commit at a time.
     fn host_store(&mut self, id: &HostId, out: &mut Vec<Effect>) {
-        let Some(host) = self.hosts.get_mut(id).filter(|host| !host.storing) else { return };
+        let Some(host) = self.hosts.get_mut(id).filter(|host| host.storing.is_none()) else { return };
         let Some((capacity, rack)) = host.registered.take() else { return };
         // Claims stay when the operator takes capacity away; it is made good as they end.
         let lowered = !host.used.within(capacity);
@@ -128,9 +139,12 @@ impl Cell {
         if host.record.as_ref() == Some(&record) {
             return;
         }
-        host.storing = true;
         let (known, value) = (host.revision, record.encode());
-        host.record = Some(record);
+        if let Some(stored) = &mut host.record {
+            stored.capacity = stored.capacity.smaller(record.capacity);
+            stored.lowered |= lowered;
+        }
+        host.storing = Some(record);
         self.summary.changed();
         self.host_commit(id, known, value, out);
     }
@@ -144,8 +158,9 @@ impl Cell {
         let Some(host) = self.hosts.get_mut(id) else { return };
         match result {
             Ok(revision) => {
-                host.storing = false;
+                host.record = host.storing.take();
                 host.revision = Some(revision);
+                self.summary.changed();
                 self.host_store(id, out);
             }
             // What is stored is not known any more; nothing is stored for this host until the next start. Its
@@ -190,13 +205,14 @@ impl Cell {
         &mut self,
         now: Timestamp,
         id: &HostId,
-        revision: Revision,
         (instance, assignment): (InstanceId, Option<VmAssignment>),
         out: &mut Vec<Effect>,
     ) {
-        let generation = self.generation(revision);
+        let first = document_first(self.incarnation, self.term);
         let launching = assignment.is_some() && self.vms.get(&instance).is_some_and(Vm::launching);
         let Some(host) = self.hosts.get_mut(id) else { return };
+        let newest = host.document.max(first);
+        let generation = Generation::new(newest.incarnation, newest.revision + 1);
         host.document = generation;
         // A host that is not linked gets the whole when it is.
         let Some(base) = host.document_sent.filter(|_| host.up) else { return };

@@ -49,6 +49,11 @@ impl Room {
         Room { vcpus: self.vcpus.max(other.vcpus), memory_mib: self.memory_mib.max(other.memory_mib) }
     }
 
+    /// The smaller of each.
+    pub fn smaller(self, other: Room) -> Room {
+        Room { vcpus: self.vcpus.min(other.vcpus), memory_mib: self.memory_mib.min(other.memory_mib) }
+    }
+
     /// Whether `self` fits into `other`.
     pub fn within(self, other: Room) -> bool {
         self.vcpus <= other.vcpus && self.memory_mib <= other.memory_mib

@@ -63,7 +63,7 @@ impl Store {
 
     pub(super) fn recover(&self, term: u64) -> Cell {
         let identity = CellIdentity { cell: "c1".parse().unwrap(), zone: "z1".parse().unwrap() };
-        Cell::recover(identity, Term(term), 1, self.entries(), Revision(self.revision)).unwrap()
+        Cell::recover(identity, Term(term), 1, self.entries()).unwrap()
     }
 }
 
@@ -166,6 +166,17 @@ impl Fake {
 
     pub(super) fn commit_all(&mut self) {
         while self.commit_one() {}
+    }
+
+    /// All commits under way end, and their answers come in the other order.
+    pub(super) fn commit_all_backwards(&mut self) {
+        let commits: Vec<(Ticket, Commit)> = self.pending.drain(..).collect();
+        let done: Vec<_> =
+            commits.iter().map(|(ticket, commit)| (*ticket, self.store.commit(commit))).collect();
+        for (ticket, result) in done.into_iter().rev() {
+            assert!(result.is_ok(), "{result:?}");
+            self.apply(Event::Committed { ticket, result });
+        }
     }
 
     /// The oldest commit under way ends badly.

@@ -54,6 +54,57 @@ fn what_does_not_fit_is_refused_with_reasons_and_nothing_is_stored() {
 }
 
 #[test]
+fn capacity_counts_once_it_is_durable_and_less_of_it_at_once() {
+    let mut fake = Fake::new();
+    fake.slow = true;
+    fake.host_up("h1", "r1", 1);
+    fake.intent(intent(A, 1, 10, Target::Claimed));
+    assert_eq!(fake.reports[0].phase(), Phase::Refused, "no claim can be durable before its host");
+    fake.commit_all();
+    fake.intent(intent(A, 1, 11, Target::Claimed));
+    assert_eq!(fake.pending(), 1);
+    fake.commit_all();
+    fake.reports.clear();
+    // The host has more, which is not durable yet; then less than that, which counts although it is not either.
+    fake.host_up("h1", "r1", 3);
+    fake.intent(intent(B, 1, 20, Target::Claimed));
+    assert_eq!(fake.reports[0].phase(), Phase::Refused);
+    fake.commit_all();
+    fake.host_up("h1", "r1", 1);
+    fake.reports.clear();
+    fake.intent(intent(B, 1, 21, Target::Claimed));
+    assert_eq!(fake.reports[0].phase(), Phase::Refused);
+    fake.commit_all();
+    fake.cell.check().unwrap();
+}
+
+#[test]
+fn a_later_document_has_a_higher_generation_whichever_commit_is_answered_first() {
+    let mut fake = Fake::new().with_host("h1", "r1", 4);
+    for (instance, generation) in [(A, 10), (B, 20), (C, 30)] {
+        fake.intent(intent(instance, 1, generation, Target::Claimed));
+    }
+    fake.slow = true;
+    for (instance, generation) in [(A, 11), (B, 21), (C, 31)] {
+        fake.intent(intent(instance, 1, generation, Target::Running));
+    }
+    fake.commit_all_backwards();
+    assert_eq!(fake.document("h1").len(), 3, "no change was sent that its host would not take");
+    let generation = |(_, document): &(_, contract::HostDocument)| {
+        document.generation.map(|generation| (generation.incarnation, generation.revision))
+    };
+    let sent: Vec<_> = fake.documents.iter().map(generation).collect();
+    assert!(sent.is_sorted(), "{sent:?}");
+    let last = sent.last().copied();
+    // A successor that has changed nothing says the same, as a newer document.
+    fake.crash(0);
+    fake.documents.clear();
+    fake.host_up("h1", "r1", 4);
+    assert!(fake.documents.iter().map(generation).all(|generation| Some(generation) > last));
+    assert_eq!(fake.document("h1").len(), 3);
+}
+
+#[test]
 fn claims_under_way_count_as_taken() {
     let mut fake = Fake::new().with_host("h1", "r1", 1);
     fake.slow = true;

@@ -259,7 +259,7 @@ impl Cell {
         });
         let Some((change, before)) = taken else { return };
         match result {
-            Ok(revision) => self.vm_changed(now, instance, change, before, revision, out),
+            Ok(_) => self.vm_changed(now, instance, change, before, out),
             Err(error) => {
                 tracing::error!(%instance, %error, "the store refused a change of a VM");
                 if let Purpose::Claim(intent) = change.purpose {
@@ -284,7 +284,6 @@ impl Cell {
         instance: InstanceId,
         change: Change,
         before: Option<VmRecord>,
-        revision: Revision,
         out: &mut Vec<Effect>,
     ) {
         match change.purpose {
@@ -299,7 +298,7 @@ impl Cell {
             let host = line_after.or(line_before).map(|line| line.host.clone());
             if let Some(host) = host {
                 let line = (instance, line_after.map(Line::assignment));
-                self.host_document_changed(now, &host, revision, line, out);
+                self.host_document_changed(now, &host, line, out);
             }
         }
         match (&change.next, before) {

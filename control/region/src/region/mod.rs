@@ -97,7 +97,7 @@ pub enum Event {
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
 pub enum Effect {
-    /// Commit, and say so with [`Event::Committed`]. Commits are carried out in order.
+    /// Commit, and say so with [`Event::Committed`]. Commits of different accounts have no order among each other.
     Commit {
         /// Names it.
         ticket: u64,

@@ -6,6 +6,7 @@ mod backup;
 mod cluster;
 mod conformance;
 mod crash;
+mod election;
 mod etcd;
 mod faults;
 mod kill;

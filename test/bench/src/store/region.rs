@@ -73,10 +73,8 @@ fn fill(store: &Path) -> Result<()> {
 }
 
 fn account_records(account: AccountId, number: u64) -> impl Iterator<Item = Op> {
-    let Keys { access_key_id, secret_access_key } = Keys {
-        access_key_id: format!("AKIABENCH{number:011}"),
-        secret_access_key: "a".repeat(40),
-    };
+    let Keys { access_key_id, secret_access_key } =
+        Keys { access_key_id: format!("AKIABENCH{number:011}"), secret_access_key: "a".repeat(40) };
     let record = AccountRecord {
         account_id: account.to_string(),
         name: format!("bench-{number}"),

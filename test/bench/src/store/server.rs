@@ -63,7 +63,8 @@ impl Server {
 
     /// A handle with a connection of its own.
     pub async fn store(&self) -> Result<Store> {
-        let mut options = EtcdOptions::new(vec![Address::Fixed(format!("127.0.0.1:{}", self.port))], NAMESPACE);
+        let mut options =
+            EtcdOptions::new(vec![Address::Fixed(format!("127.0.0.1:{}", self.port))], NAMESPACE);
         let files = self.directory.join("client");
         options.tls = Some(Arc::new(move || {
             Ok(EtcdTls {

@@ -10,5 +10,6 @@ mod first_light;
 mod oracle;
 mod resilience;
 mod restore;
+mod standby;
 mod teardown;
 mod unprivileged;

@@ -1,0 +1,8 @@
+//! The store's process as its callers meet it: over mutual TLS, by the API's own generated client and by `etcdctl`.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod etcdctl;
+mod rate;
+mod rules;
+mod server;
