@@ -23,7 +23,7 @@ struct Need {
     present: fn(&Need) -> bool,
 }
 
-const NEEDS: [Need; 7] = [
+const NEEDS: [Need; 8] = [
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "runs guests", present: in_path },
     Need { what: "qemu-img", package: "qemu-utils", purpose: "makes guests' disks", present: in_path },
     Need {
