@@ -5,8 +5,8 @@
 //!   DIR/credentials.json      the default account's keys (0600)
 //!   DIR/authority/            the certificate authority (0700)
 //!   DIR/run/NAME.{pid,log,address,hold,standing}   of each process; supervisor.{pid,lock}
-//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}   config-1.toml, config-2.toml where there are two processes
-//!   DIR/store/{config.toml,tls/,store/}   where two processes share it
+//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}   config-1.toml and config-2.toml of two processes
+//!   DIR/store/{config.toml,tls/,store/}   where processes share it
 //!   DIR/hosts/H/{config.toml,tls/,...}    the ledger and the VMs
 //!   DIR/operator/             the operator's certificate
 //!   DIR/images/               the machine images, see [`crate::images`]
