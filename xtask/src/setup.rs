@@ -23,7 +23,7 @@ struct Need {
     present: fn(&Need) -> bool,
 }
 
-const NEEDS: [Need; 6] = [
+const NEEDS: [Need; 7] = [
     Need { what: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "runs guests", present: in_path },
     Need { what: "qemu-img", package: "qemu-utils", purpose: "makes guests' disks", present: in_path },
     Need {
@@ -34,6 +34,12 @@ const NEEDS: [Need; 6] = [
     },
     Need { what: "mke2fs", package: "e2fsprogs", purpose: "makes the guest image", present: in_path },
     Need { what: "debugfs", package: "e2fsprogs", purpose: "makes the guest image", present: in_path },
+    Need {
+        what: "etcd",
+        package: "etcd-server",
+        purpose: "tests the metadata store's etcd engine",
+        present: in_path,
+    },
     Need {
         what: "python3 with venv and ensurepip",
         package: "python3-venv",

@@ -1,4 +1,4 @@
-//! The metadata store: etcd v3's semantics behind one handle, and the embedded engine.
+//! The metadata store: etcd v3's semantics behind one handle, and its engines.
 //!
 //! ```text
 //!   contract   what every engine promises: conditional commits at revisions of the whole store, leases
@@ -10,6 +10,9 @@
 //!   cache      the cached read model: a table in memory with derived indexes, following the store
 //!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
+//!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
+//!
+//!   conformance   what every engine must pass (feature `conformance`)
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -33,8 +36,11 @@
 //! snapshot block by block and the log a segment at a time.
 
 pub mod cache;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod embedded;
+mod etcd;
 pub mod shard;
 mod store;
 pub mod table;
@@ -46,5 +52,6 @@ pub use embedded::{
     Recovery, RestoreError, RestoreOptions, Restored, StoreOptions, StoreSummary, Ticket, TornTail,
     backup_verify, restore, restore_disk, verify, verify_disk,
 };
+pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
 pub use store::{Backend, Busy, OnDone, Pending, Store, WeakStore};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -7,6 +7,7 @@ use crate::contract::{
     Commit, CommitError, Entry, LeaseError, LeaseId, Page, RangeQuery, ReadError, Revision,
 };
 use crate::embedded::{Backup, BackupError, Embedded, OpenError, StoreOptions};
+use crate::etcd::{Etcd, EtcdError, EtcdOptions};
 use crate::watch::Watch;
 use base::disk::Disk;
 use std::fmt;
@@ -70,6 +71,11 @@ pub trait Backend: Send + Sync + 'static {
     fn lease_keep_alive(&self, id: LeaseId) -> Pending<'_, Result<(), LeaseError>>;
     /// See [`Store::lease_revoke`].
     fn lease_revoke(&self, id: LeaseId) -> Pending<'_, Result<(), LeaseError>>;
+    /// See [`Store::incarnation_raise`]; an engine that cannot says so.
+    fn incarnation_raise(&self, above: u64) -> Pending<'_, Result<u64, CommitError>> {
+        let why = format!("this engine cannot raise its incarnation above {above} while it is open");
+        Box::pin(std::future::ready(Err(CommitError::Unavailable(why))))
+    }
 }
 
 /// A handle of a store; clones are handles of the same one. When the last handle of an embedded store is dropped,
@@ -122,6 +128,12 @@ impl Store {
         Ok(Self::with(Embedded::over(disk, options)?))
     }
 
+    /// The store in an etcd, or in a `nephos store`, which is made if it does not exist. Waits for it as long as
+    /// [`EtcdOptions::patience`] says. The store lives on the present runtime, with its timers, and ends with it.
+    pub async fn etcd(options: EtcdOptions) -> Result<Store, EtcdError> {
+        Ok(Self::with(Etcd::open(options).await?))
+    }
+
     /// A store that this engine keeps.
     pub fn with(engine: impl Backend) -> Store {
         Store(Arc::new(engine))
@@ -131,6 +143,12 @@ impl Store {
     /// changed answers `Failed` from then on.
     pub fn incarnation(&self) -> u64 {
         self.0.incarnation()
+    }
+
+    /// Gives the store a higher incarnation than `above` and its own, and tells it. The store is another one from then
+    /// on: this handle and all others answer `Failed` sooner or later, and it must be opened anew.
+    pub async fn incarnation_raise(&self, above: u64) -> Result<u64, CommitError> {
+        self.0.incarnation_raise(above).await
     }
 
     /// Commits; resolves when the commit is durable and visible, or refused. If the queue has room the commit has

@@ -1,0 +1,158 @@
+//! The store in a real etcd: what only this engine has.
+
+use crate::server::{Member, wait};
+use metastore::{
+    Commit, CommitError, Condition, EtcdError, EtcdOptions, LeaseError, Op, RangeQuery, ReadError, Revision,
+    Store, WatchEnd,
+};
+use std::time::{Duration, Instant};
+
+fn put(key: &str, value: &str) -> Commit {
+    Commit { conditions: vec![], ops: vec![Op::Put(key.into(), value.into())] }
+}
+
+fn open(url: &str) -> Store {
+    wait(Store::etcd(EtcdOptions::parse(url).unwrap())).unwrap()
+}
+
+#[test]
+fn two_stores_in_one_cluster_do_not_see_each_other() {
+    let member = Member::start();
+    let (one, two) = (open(&member.url("one")), open(&member.url("two/deep")));
+    let whole = open(&member.url(""));
+    wait(async {
+        let mut watch = one.watch(b"", one.revision().await.unwrap()).await.unwrap();
+        two.commit(put("key", "two")).await.unwrap();
+        let revision = one.commit(put("key", "one")).await.unwrap();
+        let seen = watch.next().await.unwrap();
+        assert_eq!((seen.revision, &seen.changes[0].key[..], seen.changes.len()), (revision, &b"key"[..], 1));
+        assert_eq!(two.get(b"key").await.unwrap().unwrap().value, b"two");
+        let (entries, _) = one.list(b"").await.unwrap();
+        assert_eq!((entries.len(), entries[0].modified), (1, revision));
+        let (entries, _) = whole.list(b"").await.unwrap();
+        let keys: Vec<_> = entries.iter().map(|entry| entry.key.escape_ascii().to_string()).collect();
+        assert_eq!(keys, ["one/\\x00incarnation", "one/key", "two/deep/\\x00incarnation", "two/deep/key"]);
+        assert_eq!(whole.get(b"\0incarnation").await.unwrap(), None);
+    });
+}
+
+#[test]
+fn who_opens_first_makes_it_and_a_raised_incarnation_ends_old_handles() {
+    let mut member = Member::start();
+    let stores: Vec<Store> = (0..4).map(|_| open(&member.url("cell"))).collect();
+    assert!(stores.iter().all(|store| store.incarnation() == 1));
+    assert_eq!(wait(stores[0].incarnation_raise(7)), Ok(8));
+    assert_eq!(open(&member.url("cell")).incarnation(), 8);
+    // The others notice it at their next connection.
+    member.restart();
+    assert!(matches!(wait(stores[1].commit(put("key", "value"))), Err(CommitError::Failed(_))));
+    assert!(matches!(wait(stores[1].get(b"key")), Err(ReadError::Failed(_))));
+}
+
+#[test]
+fn a_short_break_is_waited_out_and_a_long_one_is_told() {
+    let mut member = Member::start();
+    let mut options = EtcdOptions::parse(&member.url("cell")).unwrap();
+    let store = wait(Store::etcd(options.clone())).unwrap();
+    wait(store.commit(put("key", "1"))).unwrap();
+    let mut watch = wait(async { store.watch(b"", store.revision().await.unwrap()).await }).unwrap();
+    member.kill();
+    let began = Instant::now();
+    let waiting = store.commit(put("key", "2"));
+    member.start_again();
+    // It was not sent, or it was not answered: never lost, and never twice.
+    let second = wait(waiting);
+    println!("after a restart: {second:?} in {:?}", began.elapsed());
+    let third = wait(store.commit(put("key", "3"))).unwrap();
+    assert_eq!(wait(store.get(b"key")).unwrap().unwrap().modified, third);
+    let mut seen = wait(watch.next()).unwrap().revision;
+    while seen < third {
+        seen = wait(watch.next()).unwrap().revision;
+    }
+    options.patience = Duration::from_millis(500);
+    let store = wait(Store::etcd(options.clone())).unwrap();
+    member.kill();
+    let began = Instant::now();
+    let refused = wait(store.commit(put("key", "4")));
+    // The first to find the connection broken cannot know whether it was sent.
+    assert!(matches!(refused, Err(CommitError::Unavailable(_) | CommitError::Failed(_))), "{refused:?}");
+    assert!(matches!(wait(store.commit(put("key", "4"))), Err(CommitError::Unavailable(_))));
+    assert!(matches!(wait(store.get(b"key")), Err(ReadError::Unavailable(_))));
+    assert!(matches!(wait(watch.next()), Err(WatchEnd::Interrupted(_))));
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    let gone = wait(Store::etcd(options));
+    assert!(matches!(gone, Err(EtcdError::Unavailable(_))), "{gone:?}");
+}
+
+#[test]
+fn a_member_that_does_not_answer_is_left_for_one_that_does() {
+    let member = Member::start();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = crate::server::port_free();
+    let url =
+        format!("etcd://127.0.0.1:{closed},{},127.0.0.1:{}/cell", silent.local_addr().unwrap(), member.port);
+    let store = open(&url);
+    let began = Instant::now();
+    wait(store.commit(put("key", "value"))).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn a_store_that_has_gone_back_is_not_the_store() {
+    let mut member = Member::start();
+    let store = open(&member.url("cell"));
+    wait(store.commit(put("key", "1"))).unwrap();
+    member.restart_empty();
+    wait(async {
+        assert!(matches!(store.get(b"key").await, Err(ReadError::Failed(_))));
+        assert!(matches!(store.commit(put("key", "2")).await, Err(CommitError::Failed(_))));
+    });
+}
+
+#[test]
+fn what_is_compacted_and_what_is_not_there_yet_are_told_by_number() {
+    let member = Member::start();
+    let store = open(&member.url("cell"));
+    wait(async {
+        let first = store.commit(put("key", "1")).await.unwrap();
+        let second = store.commit(put("key", "2")).await.unwrap();
+        assert_eq!(store.get_at(b"key", Revision(0)).await, Ok(None));
+        assert_eq!(store.compact(Revision(0)).await, Ok(Revision(0)));
+        let future = Err(ReadError::Future { newest: second });
+        assert_eq!(store.get_at(b"key", Revision(second.0 + 1)).await, future);
+        assert!(matches!(store.watch(b"", Revision(u64::MAX)).await, Err(ReadError::Future { .. })));
+        assert_eq!(store.compact(second).await, Ok(second));
+        assert_eq!(store.compact(first).await, Ok(second));
+        let compacted = ReadError::Compacted { oldest: second };
+        assert_eq!(store.get_at(b"key", first).await, Err(compacted.clone()));
+        assert_eq!(store.range(&RangeQuery::prefix("").at(Revision(0))).await, Err(compacted.clone()));
+        assert_eq!(store.watch(b"", first).await.unwrap_err(), compacted);
+        let mut watch = store.watch(b"", second).await.unwrap();
+        let third = store.commit(Commit { conditions: vec![], ops: vec![Op::Delete("key".into())] }).await;
+        assert_eq!(watch.next().await.unwrap().revision, third.unwrap());
+    });
+}
+
+#[test]
+fn the_refusal_names_the_condition_and_the_lease() {
+    let member = Member::start();
+    let store = open(&member.url("cell"));
+    wait(async {
+        let revision = store.commit(put("held", "1")).await.unwrap();
+        let conditions = vec![
+            Condition::Absent("free".into()),
+            Condition::Unchanged("held".into(), revision),
+            Condition::Unchanged("gone".into(), Revision(0)),
+        ];
+        let refused = store.commit(Commit { conditions, ..put("key", "value") }).await;
+        assert_eq!(refused, Err(CommitError::Conflict { key: "gone".into() }));
+        let kept = store.lease_grant(Duration::from_secs(60)).await.unwrap();
+        let ended = store.lease_grant(Duration::from_secs(60)).await.unwrap();
+        store.lease_revoke(ended).await.unwrap();
+        assert_eq!(store.lease_keep_alive(ended).await, Err(LeaseError::Expired(ended)));
+        let leased = |key: &str, id| Op::PutLeased(key.into(), "value".into(), id);
+        let both = Commit { conditions: vec![], ops: vec![leased("one", kept), leased("two", ended)] };
+        assert_eq!(store.commit(both).await, Err(CommitError::LeaseExpired(ended)));
+        assert_eq!(store.get(b"one").await, Ok(None));
+    });
+}
