@@ -7,7 +7,7 @@ use crate::config::RegionConfig;
 use crate::image::{ImageError, images_read};
 use crate::model::Model;
 use crate::operator::OperatorService;
-use crate::record::{CURSOR_SECRET_KEY, LEADER_KEY, RecordError, TERM_KEY};
+use crate::record::{CURSOR_SECRET_KEY, LEADER_KEY, TERM_KEY};
 use crate::region::{Effect, Event, Identity, Region};
 use base::clock::SteadyClock;
 use base::config::CrashAt;
@@ -18,6 +18,7 @@ use contract::trust::{self, Credentials, TrustError};
 use contract::{ConsoleData, FromCell, RegionToZone, ToCell, ZoneSummary};
 use gateway::{Credential, CredentialSource, Gateway, GatewayConfig, Services};
 use metastore::election::{self, Election, Leadership, Standing};
+use metastore::table::TableError;
 use metastore::{Commit, CommitError, Condition, Op, PlaceError, ReadError, Revision, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,7 +55,7 @@ pub enum RegionError {
     Write(#[from] CommitError),
     /// A stored record cannot be read.
     #[error("the region's store holds what this version cannot read")]
-    Record(#[from] RecordError),
+    Record(#[from] TableError),
     /// Images cannot be read.
     #[error("cannot offer images")]
     Images(#[from] ImageError),

@@ -132,7 +132,8 @@ impl fmt::Display for Standing {
 
 /// The stored term: eight bytes, most significant first, then the owner.
 struct TermRecord {
-    before: u64,
+    /// Of whoever leads next.
+    next: Term,
     condition: Condition,
 }
 
@@ -148,13 +149,7 @@ impl Election {
         let term = self.term(store).await?;
         let revision = store.commit(self.commit(&term, None)).await?;
         let (lost_in, lost) = watch::channel(None);
-        Ok(Leadership {
-            term: Term(term.before + 1),
-            fence: self.fence(revision),
-            lost,
-            keeper: None,
-            _lost: lost_in,
-        })
+        Ok(Leadership { term: term.next, fence: self.fence(revision), lost, keeper: None, _lost: lost_in })
     }
 
     /// Waits until nobody leads, and leads. Says through `standing` whom it waits for. Ends with `Unavailable` as
@@ -222,7 +217,7 @@ impl Election {
     async fn elect(&self, store: &Store, lease: LeaseId) -> Result<Option<(Term, Revision)>, ElectionError> {
         let term = self.term(store).await?;
         match store.commit(self.commit(&term, Some(lease))).await {
-            Ok(revision) => Ok(Some((Term(term.before + 1), revision))),
+            Ok(revision) => Ok(Some((term.next, revision))),
             Err(CommitError::Conflict { .. } | CommitError::LeaseExpired(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -238,7 +233,10 @@ impl Election {
                 .filter(|entry| ![&self.term_key, &self.leader_key].contains(&&entry.key))
             {
                 Some(entry) => Err(ElectionError::Unowned { key: entry.key.escape_ascii().to_string() }),
-                None => Ok(TermRecord { before: 0, condition: Condition::Absent(self.term_key.clone()) }),
+                None => Ok(TermRecord {
+                    next: Term(0).next(store.incarnation()),
+                    condition: Condition::Absent(self.term_key.clone()),
+                }),
             };
         };
         let (number, owner) = entry.value.split_first_chunk().ok_or(ElectionError::Unreadable)?;
@@ -246,11 +244,11 @@ impl Election {
             return Err(ElectionError::Foreign { owner: String::from_utf8_lossy(owner).into_owned() });
         }
         let condition = Condition::Unchanged(self.term_key.clone(), entry.modified);
-        Ok(TermRecord { before: u64::from_be_bytes(*number), condition })
+        Ok(TermRecord { next: Term(u64::from_be_bytes(*number)).next(store.incarnation()), condition })
     }
 
     fn commit(&self, term: &TermRecord, lease: Option<LeaseId>) -> Commit {
-        let value = [&(term.before + 1).to_be_bytes(), self.owner.as_bytes()].concat();
+        let value = [&term.next.0.to_be_bytes(), self.owner.as_bytes()].concat();
         let mut commit = Commit {
             conditions: vec![term.condition.clone()],
             ops: vec![Op::Put(self.term_key.clone(), value)],

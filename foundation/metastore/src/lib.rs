@@ -8,8 +8,13 @@
 //!   election   which of the processes that share a store acts
 //!   place      where a process's store is, and how it comes to lead
 //!
+//!   table      records behind keys: typed rows, changes and watches; golden files of what versions have written
+//!   cache      the cached read model: a table in memory with derived indexes, following the store
+//!
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
+//!
+//!   conformance   what every engine must pass (feature `conformance`)
 //! ```
 //!
 //! # Fault model of the embedded engine
@@ -32,6 +37,9 @@
 //! Memory holds the live state, which is bounded, a bounded history beside it, and a bounded queue. A start reads the
 //! snapshot block by block and the log a segment at a time.
 
+pub mod cache;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 pub mod election;
 mod embedded;
@@ -39,6 +47,7 @@ mod etcd;
 mod place;
 pub mod shard;
 mod store;
+pub mod table;
 mod watch;
 
 pub use contract::*;

@@ -302,6 +302,32 @@ impl VmRecord {
     }
 }
 
+impl metastore::table::Record for VmRecord {
+    const PREFIX: &'static str = PREFIX;
+    type Id = InstanceId;
+
+    fn key(id: &InstanceId) -> metastore::Key {
+        key(*id)
+    }
+
+    fn id(key: &[u8]) -> Result<InstanceId, String> {
+        let name = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX));
+        name.ok_or("its key is no VM's")?.parse().map_err(|error: IdError| error.to_string())
+    }
+
+    fn encode(&self) -> metastore::Value {
+        VmRecord::encode(self)
+    }
+
+    fn decode(id: &InstanceId, bytes: &[u8]) -> Result<VmRecord, String> {
+        let record = VmRecord::decode(bytes).map_err(|error| base::error::chain(&error))?;
+        match record.instance == *id {
+            true => Ok(record),
+            false => Err(format!("it is the record of {}", record.instance)),
+        }
+    }
+}
+
 /// A stored record that cannot be read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RecordError {

@@ -8,7 +8,7 @@ use base::ids::{IdError, InstanceId};
 use contract::{HostDocument, Target, VmAssignment};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A document that would lose more VMs than this, and more than half of all, is held.
+/// A document that would lose more VMs than this, and more than half of all, is held; but see [`Changes::judge`].
 const MISSING_MAX: usize = 2;
 
 /// What a document says that may be new here.
@@ -50,11 +50,13 @@ impl Changes {
         }
     }
 
-    /// Why a document that can be read is not taken, if so.
-    pub(super) fn judge(&self, vms: &BTreeMap<InstanceId, Vm>) -> Result<(), String> {
+    /// Why a document that can be read is not taken, if so. One of a store that was restored (`of_restored`) may lack
+    /// any number of VMs, which its backup did not know: they become orphans, and run on. Otherwise it is a mistake
+    /// to lack so many, for whoever wants them gone says so of each.
+    pub(super) fn judge(&self, vms: &BTreeMap<InstanceId, Vm>, of_restored: bool) -> Result<(), String> {
         let known = |vm: &Vm| vm.record.as_ref().is_some_and(|record| !record.destroyed && !record.orphan);
         let missing = self.gone.iter().filter(|id| vms.get(id).is_some_and(known)).count();
-        if missing > MISSING_MAX {
+        if missing > MISSING_MAX && !of_restored {
             let total = vms.values().filter(|vm| known(vm)).count();
             if missing * 2 > total {
                 return Err(format!("it lacks {missing} of the {total} VMs known here"));

@@ -370,8 +370,9 @@ impl HostAgent {
                 return;
             }
         }
-        let read =
-            Changes::read(document, &self.vms).and_then(|changes| changes.judge(&self.vms).map(|()| changes));
+        let of_restored = newest != Generation::ZERO && generation.incarnation > newest.incarnation;
+        let read = Changes::read(document, &self.vms)
+            .and_then(|changes| changes.judge(&self.vms, of_restored).map(|()| changes));
         let changes = match read {
             Ok(changes) => changes,
             Err(why) => {

@@ -320,6 +320,43 @@ fn absence_destroys_nothing_and_too_much_absence_is_not_believed() {
 }
 
 #[test]
+fn what_a_restored_store_does_not_know_runs_on_as_an_orphan() {
+    let mut world = World::new();
+    for number in 1..=5 {
+        world.intend(vm(number), Target::Running, |_| {});
+    }
+    world.push();
+    world.settle();
+    let guests = world.guests();
+    // The backup is from when there was but one.
+    let mut old = world.document();
+    old.vms.truncate(1);
+    let send = |world: &mut World, document: &HostDocument| {
+        let message = Some(to_host::Message::Document(document.clone()));
+        world.event(Event::Cell(ToHost { term: 1, message }));
+        world.settle();
+    };
+    old.generation = Some(Generation::new(1, 1000).into());
+    send(&mut world, &old);
+    assert!(world.agent.status().document_held.contains("lacks 4 of the 5"), "of the same incarnation");
+    old.generation = Some(Generation::new(2, 1).into());
+    send(&mut world, &old);
+    let others: Vec<String> = (2..=5).map(|number| vm(number).to_string()).collect();
+    let status = world.agent.status();
+    assert_eq!((status.document_held.as_str(), &status.orphans), ("", &others));
+    assert_eq!((world.guests(), guests.len()), (guests, 5));
+    // So it stays over a restart of the agent, and what the lost store said later is not heard any more.
+    world.agent_start();
+    world.settle();
+    assert_eq!(world.agent.status().orphans, others);
+    old.generation = Some(Generation::new(1, 2000).into());
+    old.vms.clear();
+    send(&mut world, &old);
+    assert_eq!(world.agent.status().orphans, others);
+    assert_eq!(world.phase(vm(1)), RUNNING);
+}
+
+#[test]
 fn only_a_tombstone_destroys_and_it_is_remembered_while_it_is_told() {
     let mut world = World::new();
     world.set(vm(1), Target::Running);

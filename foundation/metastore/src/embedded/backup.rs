@@ -26,6 +26,9 @@ use std::io::{self, Read};
 /// A block of a backup, about.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// A store that is restored goes on from its revision, and must be able to.
+const REVISION_MAX: Revision = Revision(1 << 62);
+
 /// Why a backup ended before its end. What was written of it is no backup.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackupError {
@@ -185,6 +188,10 @@ pub(super) struct BackupReader<R> {
 impl<R: Read> BackupReader<R> {
     pub(super) fn open(source: R) -> Result<Self, BackupFileError> {
         let image = ImageReader::open(FileKind::Backup, source)?;
+        if image.head().revision > REVISION_MAX {
+            let why = "no store has ever had so many revisions".to_owned();
+            return Err(BackupFileError::Corrupt { offset: 0, why });
+        }
         Ok(BackupReader { leases: MultiVersionMap::at_snapshot(image.head().revision), image })
     }
 

@@ -119,7 +119,7 @@ impl<R: Read> ImageReader<R> {
         for _ in 0..count {
             let (key, value, modified) =
                 entry_decode(&mut fields).ok_or_else(|| corrupt("an entry cannot be read"))?;
-            if key <= self.key_last || modified > newest {
+            if key <= self.key_last || modified > newest || modified == Revision::default() {
                 return Err(corrupt("an entry is out of order"));
             }
             self.key_last = key.clone();

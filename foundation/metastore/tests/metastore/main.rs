@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod backup;
+mod cluster;
+mod conformance;
 mod crash;
 mod election;
 mod etcd;
@@ -13,3 +15,4 @@ mod model;
 mod property;
 mod server;
 mod store;
+mod table;

@@ -9,14 +9,18 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Runs it to its end, which must come within two minutes. All tests share the runtime, on which their stores live.
-pub fn wait<T>(future: impl Future<Output = T>) -> T {
+/// The runtime on which the stores of all tests live.
+pub fn runtime() -> &'static tokio::runtime::Runtime {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| {
+    RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
-    });
+    })
+}
+
+/// Runs it to its end, which must come within two minutes.
+pub fn wait<T>(future: impl Future<Output = T>) -> T {
     let bounded = async { tokio::time::timeout(Duration::from_secs(120), future).await };
-    runtime.block_on(bounded).expect("an answer within two minutes")
+    runtime().block_on(bounded).expect("an answer within two minutes")
 }
 
 /// A port that was free a moment ago.
@@ -25,9 +29,9 @@ pub fn port_free() -> u16 {
 }
 
 /// Whether the member there says that it has a leader.
-fn healthy(port: u16) -> bool {
+pub fn healthy(host: &str, port: u16) -> bool {
     let asked = (|| {
-        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        let mut stream = TcpStream::connect((host, port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
         stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
@@ -84,7 +88,7 @@ impl Member {
             .stderr(log);
         self.child = Some(etcd.spawn().expect("etcd runs (Debian package etcd-server)"));
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !healthy(self.port) {
+        while !healthy("127.0.0.1", self.port) {
             if Instant::now() > deadline {
                 panic!("etcd does not answer\n{}", std::fs::read_to_string(self.log()).unwrap_or_default());
             }

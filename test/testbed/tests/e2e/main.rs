@@ -9,6 +9,7 @@ mod crash;
 mod first_light;
 mod oracle;
 mod resilience;
+mod restore;
 mod standby;
 mod teardown;
 mod unprivileged;
