@@ -9,6 +9,7 @@
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
 //!
+//!   migrate       from one engine to another
 //!   conformance   what every engine must pass (feature `conformance`)
 //! ```
 //!
@@ -33,6 +34,7 @@ pub mod conformance;
 mod contract;
 mod embedded;
 mod etcd;
+mod migrate;
 pub mod shard;
 mod store;
 mod watch;
@@ -42,5 +44,6 @@ pub use embedded::{
     Engine, EngineOptions, Flushed, OpenError, Reader, Recovery, StoreOptions, Ticket, TornTail,
 };
 pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
+pub use migrate::{MigrateError, Migrated, UNFINISHED, migrate};
 pub use store::{Backend, Busy, OnDone, Pending, Store};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -8,6 +8,7 @@ mod crash;
 mod etcd;
 mod faults;
 mod lease;
+mod migrate;
 mod model;
 mod server;
 mod store;
