@@ -5,8 +5,8 @@
 //!   DIR/credentials.json      the default account's keys (0600)
 //!   DIR/authority/            the certificate authority (0700)
 //!   DIR/run/NAME.{pid,log,address,hold,standing}   of each process; supervisor.{pid,lock}
-//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}   config-1.toml, config-2.toml where there are two processes
-//!   DIR/store/{config.toml,tls/,store/}   where two processes share it
+//!   DIR/{region,zones/Z,cells/C}/{config.toml,tls/,store/}   config-1.toml and config-2.toml of two processes
+//!   DIR/store/{config.toml,tls/,store/}   where processes share it
 //!   DIR/hosts/H/{config.toml,tls/,...}    the ledger and the VMs
 //!   DIR/operator/             the operator's certificate
 //!   DIR/images/               the machine images, see [`crate::images`]
@@ -16,11 +16,9 @@ use crate::arguments::{Accelerator, At, Up, Vmm};
 use crate::error::Error;
 use crate::process;
 use crate::shell::quoted_path;
-use base::config::{Address, CrashAt};
 use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
-use base::step::{LaunchStep, StepRole};
 use contract::trust::{Authority, Identity, Role};
-use metastore::{EtcdOptions, StorePlace};
+use metastore::EtcdOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -30,7 +28,7 @@ use std::path::{Path, PathBuf};
 const REGION: &str = "us-east-1";
 const PORT: u16 = 4566;
 /// User ids that each host of one machine may give to VMs.
-const UIDS_PER_HOST: u32 = 1_000;
+pub const UIDS_PER_HOST: u32 = 1_000;
 /// Where user ids of clouds begin is chosen once, at random, in steps of a container's 65536, so that two clouds (or
 /// a cloud and somebody's containers) hardly ever meet.
 const UID_STEP: u32 = 65_536;
@@ -77,8 +75,10 @@ pub struct Topology {
     pub store_port: u16,
 }
 
-const EMBEDDED: &str = "embedded";
-const SHARED: &str = "shared";
+/// A store in each process.
+pub const EMBEDDED: &str = "embedded";
+/// A store in a process of its own.
+pub const SHARED: &str = "shared";
 /// Processes of the region and of each cell that share a store.
 const PROCESSES: u8 = 2;
 
@@ -387,30 +387,6 @@ impl Cloud {
         (self.topology.store == SHARED).then(|| Identity::new(Role::Store, &self.topology.region))
     }
 
-    /// Where a process finds its store.
-    fn store_place(&self, member: &Member, dir: &Path) -> StorePlace {
-        let namespace = member.identity.to_string();
-        match self.topology.store.as_str() {
-            EMBEDDED => StorePlace::Embedded(dir.join("store")),
-            SHARED => {
-                let tls = |file: &str| url_quoted(&dir.join("tls").join(file).to_string_lossy());
-                let name = Identity::new(Role::Store, &self.topology.region).dns_name();
-                StorePlace::Etcd(format!(
-                    "etcd://127.0.0.1:{}/{namespace}?ca={}&cert={}&key={}&name={name}",
-                    self.topology.store_port,
-                    tls("ca.pem"),
-                    tls("cert.pem"),
-                    tls("key.pem")
-                ))
-            }
-            url => {
-                let (place, options) = url.split_once('?').map_or((url, None), |(p, o)| (p, Some(o)));
-                let options = options.map(|options| format!("?{options}")).unwrap_or_default();
-                StorePlace::Etcd(format!("{}/{namespace}{options}", place.trim_end_matches('/')))
-            }
-        }
-    }
-
     /// Zones, cells and hosts by name.
     pub fn layout(&self) -> Result<Vec<ZoneLayout>, Error> {
         let name = |error: base::ids::IdError| Error::Said(error.to_string());
@@ -480,131 +456,6 @@ impl Cloud {
         }
         Ok(renewed)
     }
-
-    fn crash_at(&self, step: Option<&str>) -> Result<Option<(StepRole, CrashAt)>, Error> {
-        let Some(step) = step else { return Ok(None) };
-        let parsed: LaunchStep =
-            step.parse().map_err(|e: base::step::UnknownStep| Error::Said(e.to_string()))?;
-        let marker = self.run().join(format!("crashed-at-{step}"));
-        Ok(Some((parsed.role(), CrashAt { step: step.to_owned(), marker })))
-    }
-
-    fn config(
-        &self,
-        member: &Member,
-        dir: &Path,
-        crash_at: Option<&(StepRole, CrashAt)>,
-    ) -> Result<String, Error> {
-        let layout = self.layout()?;
-        let crash = |role: StepRole| crash_at.filter(|(of, _)| *of == role).map(|(_, crash)| crash.clone());
-        let address =
-            |role, name: &dyn std::fmt::Display| Address::File(self.address_file(&Identity::new(role, name)));
-        let credentials = dir.join("tls");
-        let (store, process) = (self.store_place(member, dir), member.label());
-        let (address_file, standing_file) = (self.address_file(&member.identity), self.standing_file(member));
-        let zone_of = |found: &dyn Fn(&ZoneLayout) -> bool| {
-            layout
-                .iter()
-                .find(|zone| found(zone))
-                .ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))
-        };
-        let text = match member.identity.role {
-            Role::Region => toml::to_string(&region::config::RegionConfig {
-                region: self.topology.region.clone(),
-                api_listen: format!("127.0.0.1:{}", self.topology.port),
-                api_address_file: self.api_address_file(),
-                operator_listen: "127.0.0.1:0".into(),
-                operator_address_file: self.operator_address_file(),
-                credentials,
-                store,
-                process,
-                standing_file,
-                images: self.images(),
-                vcpus_per_account: self.topology.vcpus_per_account,
-                requests_per_second_per_account: 5_000,
-                zones: layout
-                    .iter()
-                    .map(|zone| region::config::ZoneEntry {
-                        name: zone.zone.clone(),
-                        address: address(Role::Zone, &zone.zone),
-                        cells: vec![region::config::CellEntry {
-                            id: zone.cell.clone(),
-                            address: address(Role::Cell, &zone.cell),
-                        }],
-                    })
-                    .collect(),
-                crash_at: crash(StepRole::Region),
-            }),
-            Role::Zone => toml::to_string(&zone::ZoneConfig {
-                zone: zone_of(&|zone| zone.zone.as_str() == member.identity.instance)?.zone.clone(),
-                listen: "127.0.0.1:0".into(),
-                address_file,
-                credentials,
-            }),
-            Role::Cell => {
-                let zone = zone_of(&|zone| zone.cell.as_str() == member.identity.instance)?;
-                toml::to_string(&cell::CellConfig {
-                    cell_id: zone.cell.clone(),
-                    zone: zone.zone.clone(),
-                    listen: "127.0.0.1:0".into(),
-                    address_file,
-                    credentials,
-                    store,
-                    process,
-                    standing_file,
-                    zone_address: address(Role::Zone, &zone.zone),
-                    crash_at: crash(StepRole::Cell),
-                })
-            }
-            Role::Host => {
-                let named = |host: &HostId| host.as_str() == member.identity.instance;
-                let zone = zone_of(&|zone| zone.hosts.iter().any(|(host, _)| named(host)))?;
-                let index = layout.iter().flat_map(|zone| &zone.hosts).position(|(host, _)| named(host));
-                let index = index.unwrap_or(0);
-                let (host_id, rack_id) = zone
-                    .hosts
-                    .iter()
-                    .find(|(host, _)| named(host))
-                    .cloned()
-                    .ok_or_else(|| Error::Said(format!("{} has no zone", member.label())))?;
-                toml::to_string(&host::config::HostConfig {
-                    host_id,
-                    rack_id,
-                    zone: zone.zone.clone(),
-                    cell_id: zone.cell.clone(),
-                    cell: address(Role::Cell, &zone.cell),
-                    credentials,
-                    directory: dir.to_owned(),
-                    images: self.images(),
-                    vcpus: self.topology.vcpus_per_host,
-                    memory_mib: self.topology.memory_per_host * 1024,
-                    vmm: if self.topology.vmm == "qemu" {
-                        host::config::VmmChoice::Qemu
-                    } else {
-                        host::config::VmmChoice::Simulated
-                    },
-                    accelerator: match self.topology.accelerator.as_str() {
-                        "kvm" => host::accelerator::AcceleratorChoice::Kvm,
-                        "tcg" => host::accelerator::AcceleratorChoice::Tcg,
-                        _ => host::accelerator::AcceleratorChoice::Auto,
-                    },
-                    shutdown_timeout_s: self.topology.shutdown_timeout,
-                    uid_first: self.topology.uid_first + index as u32 * UIDS_PER_HOST,
-                    uid_count: UIDS_PER_HOST,
-                    crash_at: crash(StepRole::Host),
-                })
-            }
-            Role::Store => toml::to_string(&store::StoreConfig {
-                name: member.identity.instance.clone(),
-                listen: format!("127.0.0.1:{}", self.topology.store_port),
-                address_file,
-                credentials,
-                directory: dir.join("store"),
-            }),
-            Role::Operator => return Ok(String::new()),
-        };
-        text.map_err(|error| Error::Said(format!("cannot write the config of {}: {error}", member.label())))
-    }
 }
 
 /// The store that `up` asks for.
@@ -620,16 +471,6 @@ fn store_text(store: &str) -> String {
         None if store == SHARED => "in a process of its own".to_owned(),
         None => format!("in etcd at {store}"),
     }
-}
-
-/// A path as a URL's option.
-fn url_quoted(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    let quoted = text.bytes().map(|byte| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    });
-    quoted.collect()
 }
 
 fn vmm_name(vmm: Vmm) -> &'static str {
@@ -731,7 +572,9 @@ pub fn directory_make(path: &Path, mode: u32) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base::config::Address;
     use clap::Parser;
+    use metastore::StorePlace;
 
     fn up(dir: &Path, options: &[&str]) -> Up {
         let words = ["nephos", "up", "--dir", dir.to_str().unwrap()];

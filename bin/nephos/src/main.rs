@@ -16,6 +16,7 @@ mod account;
 mod arguments;
 mod cloud;
 mod commands;
+mod config;
 mod down;
 mod error;
 mod explain;

@@ -1,5 +1,5 @@
-//! `nephos store`: the role ([`crate::roles`]), and backups of the metadata stores. A backup is taken by the process that owns the store, while it
-//! runs; restoring and verifying work on files and directories, while it does not.
+//! `nephos store`: the role ([`crate::roles`]), and backups of the metadata stores. A backup is taken by the process
+//! that owns the store, while it runs; restoring and verifying work on files and directories, while it does not.
 
 use crate::arguments::{Store, StoreCommand};
 use crate::cloud::{Cloud, Member};

@@ -1,9 +1,10 @@
 //! What a restore of the shared store means to those who share it.
 //!
-//! Each namespace is a store of its own to its owner, with an incarnation of its own: the key `ROLE/INSTANCE/\0incarnation`
-//! of our etcd engine. A restored backup brings the former ones back, while everybody out there has seen higher
-//! generations since. So the first start after a restore raises all of them by as much as the whole store's
-//! incarnation was raised, before anybody is answered. How far that was done is a key in nobody's namespace.
+//! Each namespace is a store of its own to its owner, with an incarnation of its own: the key
+//! `ROLE/INSTANCE/\0incarnation` of our etcd engine. A restored backup brings the former ones back, while everybody out
+//! there has seen higher generations since. So the first start after a restore raises all of them by as much as the
+//! whole store's incarnation was raised, before anybody is answered. How far that was done is a key in nobody's
+//! namespace.
 
 use metastore::{Commit, CommitError, Condition, Entry, Op, RangeQuery, ReadError, Store};
 

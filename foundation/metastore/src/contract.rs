@@ -44,11 +44,12 @@ pub enum Op {
     Delete(Key),
 }
 
-/// A set of changes that happen together or not at all. Commits in flight at once have no order among each other but
-/// what their conditions make: a later one can be durable, and answered, before an earlier one, or without it. Whoever
-/// needs an order waits for the answer, or makes the later conditional on what the earlier leaves.
-/// At most [`Commit::OPS_MAX`] operations, no key twice,
+/// A set of changes that happen together or not at all. At most [`Commit::OPS_MAX`] operations, no key twice,
 /// at most [`Commit::BYTES_MAX`] bytes, and of all accounts' keys only those of one account.
+///
+/// Commits in flight at once have no order among each other but what their conditions make: a later one can be durable,
+/// and answered, before an earlier one, or without it. Whoever needs an order waits for the answer, or makes the later
+/// conditional on what the earlier leaves.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
     /// All must hold.

@@ -132,6 +132,7 @@ impl fmt::Display for Standing {
 
 /// The stored term: eight bytes, most significant first, then the owner.
 struct TermRecord {
+    /// Of whoever leads next.
     next: Term,
     condition: Condition,
 }

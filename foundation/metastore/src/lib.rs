@@ -14,6 +14,7 @@
 //!   embedded   the engine in this process: a log, snapshots, and the state in memory
 //!   etcd       the engine elsewhere: an etcd, or a `nephos store`, through etcd's v3 API
 //!
+//!   migrate       from one engine to another
 //!   conformance   what every engine must pass (feature `conformance`)
 //! ```
 //!
@@ -44,6 +45,7 @@ mod contract;
 pub mod election;
 mod embedded;
 mod etcd;
+mod migrate;
 mod place;
 pub mod shard;
 mod store;
@@ -57,6 +59,7 @@ pub use embedded::{
     backup_verify, restore, restore_disk, verify, verify_disk,
 };
 pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
+pub use migrate::{MigrateError, Migrated, UNFINISHED, migrate};
 pub use place::{PlaceError, StorePlace};
 pub use store::{Backend, Busy, OnDone, Pending, Store, WeakStore};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -71,6 +71,10 @@ pub trait Backend: Send + Sync + 'static {
     fn lease_keep_alive(&self, id: LeaseId) -> Pending<'_, Result<(), LeaseError>>;
     /// See [`Store::lease_revoke`].
     fn lease_revoke(&self, id: LeaseId) -> Pending<'_, Result<(), LeaseError>>;
+    /// Whether [`Backend::incarnation_raise`] can be done.
+    fn incarnation_raisable(&self) -> bool {
+        false
+    }
     /// See [`Store::incarnation_raise`]; an engine that cannot says so.
     fn incarnation_raise(&self, above: u64) -> Pending<'_, Result<u64, CommitError>> {
         let why = format!("this engine cannot raise its incarnation above {above} while it is open");
@@ -149,6 +153,11 @@ impl Store {
     /// on: this handle and all others answer `Failed` sooner or later, and it must be opened anew.
     pub async fn incarnation_raise(&self, above: u64) -> Result<u64, CommitError> {
         self.0.incarnation_raise(above).await
+    }
+
+    /// Whether [`Store::incarnation_raise`] can be done.
+    pub(crate) fn incarnation_raisable(&self) -> bool {
+        self.0.incarnation_raisable()
     }
 
     /// Commits; resolves when the commit is durable and visible, or refused. If the queue has room the commit has

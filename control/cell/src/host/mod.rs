@@ -28,7 +28,8 @@ use std::time::Duration;
 /// A host that has said nothing for so long gets no new VMs.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// Changes of one document in one term: that many bits of a generation's second number; the term has the others.
+/// Changes of one document in one term: that many bits of a generation's second number. The others have the term's
+/// count of leaders; what a term says of the store's incarnation stands in the generation already, and is shifted out.
 const DOCUMENT_COUNT_BITS: u32 = 40;
 
 /// The generation of a host's document when its leader begins: newer than all of the leaders before.

@@ -245,9 +245,9 @@ impl MultiVersionMap {
 
 /// What an entry adds to its key and value in an image.
 const ENTRY_IMAGE: u64 = 14;
-/// What an entry adds to its key and value in memory: its place in the tree, two allocations, and what the allocator
-/// rounds them up by.
-const ENTRY_MEMORY: u64 = 192;
+/// What an entry adds to its key and value in memory: its place in the tree, two allocations with their counts, and
+/// what the allocator rounds them up by. (Measured: a million entries of 342 bytes take 660 MB.)
+const ENTRY_MEMORY: u64 = 320;
 
 /// What an entry adds to an image.
 fn image_bytes(key: &[u8], value: &[u8]) -> u64 {

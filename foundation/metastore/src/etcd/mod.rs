@@ -376,6 +376,10 @@ impl Backend for Etcd {
         })
     }
 
+    fn incarnation_raisable(&self) -> bool {
+        true
+    }
+
     fn incarnation_raise(&self, above: u64) -> Pending<'_, Result<u64, CommitError>> {
         Box::pin(async move { self.incarnation_raise_above(above).await.map_err(commit_error) })
     }

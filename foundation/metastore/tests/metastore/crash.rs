@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Seeds run; each has several crashes.
 const SEEDS: u64 = 2000;
 /// Few enough for the bound to be reached now and then.
-const STATE_BYTES_MAX: u64 = 10_000;
+const STATE_BYTES_MAX: u64 = 13_000;
 
 fn options() -> EngineOptions {
     let (state_bytes_max, history_bytes, backup_history_bytes) = (STATE_BYTES_MAX, 1024, 1024);

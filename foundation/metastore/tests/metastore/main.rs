@@ -11,6 +11,7 @@ mod etcd;
 mod faults;
 mod kill;
 mod lease;
+mod migrate;
 mod model;
 mod property;
 mod server;

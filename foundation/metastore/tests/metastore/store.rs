@@ -131,6 +131,34 @@ fn a_full_queue_hands_the_commit_back_or_makes_it_wait() {
 }
 
 #[test]
+fn the_queue_is_bounded_by_bytes_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = StoreOptions { queue_bytes: 1000, ..StoreOptions::default() };
+    let store = Store::open_with(directory.path(), options).unwrap();
+    let (release, held) = mpsc::channel::<()>();
+    let (started, running) = mpsc::channel();
+    let hold: OnDone = Box::new(move |_| {
+        started.send(()).unwrap();
+        held.recv().unwrap();
+    });
+    store.submit(put("a", "1"), hold).unwrap();
+    running.recv_timeout(Duration::from_secs(60)).unwrap();
+    let half = "v".repeat(600);
+    let first = store.commit(put("b", &half));
+    let busy = store.submit(put("c", &half), Box::new(|_| ())).unwrap_err();
+    assert_eq!(busy.commit, put("c", &half));
+    let waiting = store.commit(put("d", &half));
+    // One that is larger than the bound waits for an empty queue, and has it then.
+    let large = store.commit(put("e", &half.repeat(10)));
+    release.send(()).unwrap();
+    wait(async {
+        for answer in [first.await, waiting.await, large.await] {
+            answer.unwrap();
+        }
+    });
+}
+
+#[test]
 fn what_is_queued_is_committed_when_the_last_handle_goes() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(directory.path()).unwrap();

@@ -314,7 +314,8 @@ impl Etcd {
         command.arg("--data-dir").arg(directory).args(["--listen-client-urls", &client_url]);
         command.args(["--advertise-client-urls", &client_url, "--listen-peer-urls", &peer]);
         command.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster"]);
-        command.arg(format!("default={peer}")).stderr(std::process::Stdio::null());
+        command.arg(format!("default={peer}"));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let child = command.spawn().expect("etcd, of the package etcd-server, can be started");
         wait("etcd listens", LONG, || std::net::TcpStream::connect(&client).ok().map(drop));
         Etcd { child, url: format!("etcd://{client}/a-cloud") }
