@@ -2,7 +2,7 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files =
-        ["vm", "host", "cell", "zone", "operator"].map(|name| format!("proto/nephos/v1/{name}.proto"));
+        ["vm", "host", "cell", "zone", "operator", "backup"].map(|name| format!("proto/nephos/v1/{name}.proto"));
     tonic_prost_build::configure().compile_protos(&files, &[String::from("proto")])?;
     Ok(())
 }

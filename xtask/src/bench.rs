@@ -5,7 +5,7 @@ use std::process::{Command, exit};
 use anyhow::Result;
 
 use crate::tree::Tree;
-use crate::{cargo, setup};
+use crate::{cargo, etcd, setup};
 
 /// The exit code of the crate `bench` for a name that it does not know.
 const UNKNOWN_NAME: i32 = 2;
@@ -28,6 +28,7 @@ pub fn run(tree: &Tree, names: &[String]) -> Result<()> {
     measure.env("NEPHOS_IMAGES", tree.images());
     measure.env("NEPHOS_PEER_VENV", tree.target.join("venv-moto"));
     measure.env("NEPHOS_BIN", tree.target.join("release/nephos"));
+    etcd::provide(tree, &mut measure)?;
     cargo::run("measuring", &mut measure)
 }
 

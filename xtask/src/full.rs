@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::progress::{headline, line};
 use crate::tree::Tree;
-use crate::{cargo, fuzz, setup};
+use crate::{cargo, fuzz, setup, test};
 
 /// How much of the long parts to do.
 #[derive(Clone, Copy, Debug)]
@@ -94,9 +94,7 @@ fn parts(tree: &Tree, extent: Extent) -> Result<Vec<Part>> {
     parts.push(part(&format!("simulator, {} seeds", extent.seeds), soak, |line| line.contains("seeds")));
     let mut long =
         cargo::cargo(tree, &["test", "--workspace", "--no-fail-fast", "--", "--ignored", "--nocapture"]);
-    long.env("NEPHOS_IMAGES", tree.images());
-    long.env("NEPHOS_VENV", tree.target.join("venv"));
-    long.env("NEPHOS_BIN", tree.target.join("debug/nephos"));
+    test::environment(tree, &mut long)?;
     parts.push(part("long tests", long, |line| line.starts_with("full: ") || line.starts_with("test ")));
     for target in fuzz::targets(tree)? {
         let seconds = extent.fuzz_seconds.to_string();

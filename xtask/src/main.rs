@@ -12,6 +12,7 @@ mod bench;
 mod cargo;
 mod cpio;
 mod debian;
+mod etcd;
 mod full;
 mod fuzz;
 mod image;

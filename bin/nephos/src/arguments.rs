@@ -39,6 +39,8 @@ pub enum Command {
     /// Say why an instance is where it is, and what each other host lacked.
     #[command(after_help = "Example:\n  nephos explain i-0123456789abcdef0")]
     Explain(Explain),
+    /// The metadata stores of the region and the cells: backup, restore, verify.
+    Store(Store),
     /// Run a region: API, resource manager, choice of zone and cell.
     #[command(hide = true)]
     Region(Role),
@@ -180,6 +182,61 @@ pub struct Explain {
     pub instance: String,
     #[command(flatten)]
     pub show: Show,
+}
+
+/// The metadata stores.
+#[derive(Clone, Debug, Args)]
+pub struct Store {
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+/// What to do with a metadata store.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Take a backup of a running process's store into a file, while it goes on.
+    #[command(after_help = "Examples:\n  nephos store backup region --to region.backup\n  \
+        nephos store backup cell/us-east-1a-c1 --to us-east-1a-c1.backup")]
+    Backup {
+        /// `region`, or `cell/us-east-1a-c1`.
+        #[arg(value_name = "ROLE[/INSTANCE]")]
+        target: String,
+        /// The file to write, which must not exist.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Make a store of a backup, for a process that is down; what is in the directory is moved aside, never removed.
+    #[command(after_help = "Example:\n  nephos kill region\n  \
+        nephos store restore region.backup --to DIR/region/store --replace\n  nephos start region")]
+    Restore {
+        /// A backup.
+        #[arg(value_name = "FILE")]
+        backup: PathBuf,
+        /// The store's directory.
+        #[arg(long, value_name = "DIRECTORY")]
+        to: PathBuf,
+        /// Move a store that is there aside, instead of refusing.
+        #[arg(long)]
+        replace: bool,
+        /// The restored store's incarnation is at least this: to be given if a store that had been restored itself
+        /// was lost with its whole directory [default: higher than the backup's and the directory's].
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+        incarnation: u64,
+    },
+    /// Read all of a backup, or of a store whose process is down, and say what is in it or what is wrong where.
+    #[command(
+        after_help = "Examples:\n  nephos store verify region.backup\n  nephos store verify DIR/region/store"
+    )]
+    Verify {
+        /// A backup, or a store's directory.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// A role's process.

@@ -96,7 +96,7 @@ fn works(cloud: &Cloud, member: &Member) -> bool {
 }
 
 /// The processes that `ROLE[/INSTANCE]` names.
-fn select(cloud: &Cloud, target: &str) -> Result<Vec<Member>, Error> {
+pub fn select(cloud: &Cloud, target: &str) -> Result<Vec<Member>, Error> {
     let (role, instance) = match target.split_once('/') {
         Some((role, instance)) => (role, Some(instance)),
         None => (target, None),

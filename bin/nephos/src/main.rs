@@ -26,6 +26,7 @@ mod process;
 mod roles;
 mod shell;
 mod status;
+mod store;
 mod supervisor;
 
 use arguments::{Arguments, Command};
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Start(target) => commands::start(&target),
         Command::Account(account) => account::account(&account),
         Command::Explain(explain) => explain::explain(&explain),
+        Command::Store(store) => store::store(&store),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -140,7 +140,7 @@ pub struct Guest {
 }
 
 /// The cloud's guests, found without anybody's help: QEMUs by the pid file on their command lines, simulated ones
-/// by the file that stands for their process.
+/// by the file that stands for their processes.
 pub fn guests(cloud: &Cloud) -> Vec<Guest> {
     let hosts = cloud.dir.join("hosts");
     let host_of = |path: &Path| {
@@ -155,13 +155,11 @@ pub fn guests(cloud: &Cloud) -> Vec<Guest> {
         guests.push(Guest { host, label });
     }
     let inside = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
-    let boot_id = boot_id();
-    for vm in inside(&hosts).flat_map(|host| inside(&host.join("vms"))) {
-        let state = fs::read_to_string(vm.join("machine/simulated")).unwrap_or_default();
-        if let Some(host) = host_of(&vm).filter(|_| state.split(' ').next() == Some(boot_id.as_str())) {
-            let name = vm.file_name().unwrap_or_default().to_string_lossy();
-            guests.push(Guest { host, label: format!("the simulated {name}") });
-        }
+    for host in inside(&hosts) {
+        let name = host_of(&host).unwrap_or_default();
+        let simulated = host::vmm::simulated::machines(&host.join("vms"));
+        let labels = simulated.into_keys().map(|vm| format!("the simulated {vm}"));
+        guests.extend(labels.map(|label| Guest { host: name.clone(), label }));
     }
     guests
 }

@@ -9,7 +9,7 @@
 use crate::host::{self, Host, HostRecord};
 use crate::placement::Room;
 use crate::summary::SummarySent;
-use crate::vm::record::{self, RecordError, VmRecord};
+use crate::vm::record::{self, VmRecord};
 use crate::vm::{Footprint, Graves, Intent, ReservationKey, Vm};
 use base::clock::Timestamp;
 use base::generation::{Generation, Term};
@@ -19,9 +19,11 @@ use contract::{
     CellHello, CellSummary, ConsoleData, ConsoleRead, FromCell, FromHost, ToCell, ToHost, from_cell,
     from_host, to_cell, to_host,
 };
+use metastore::table::{Table, TableError};
 use metastore::{Commit, CommitError, Condition, Entry, Key, Op, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a restarted cell takes the hosts that it knows for alive although it has not heard them yet.
@@ -98,14 +100,8 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RecoverError {
     /// A record that cannot be read.
-    #[error("cannot read the record {key}")]
-    Record {
-        /// Its key.
-        key: String,
-        /// Why.
-        #[source]
-        source: RecordError,
-    },
+    #[error(transparent)]
+    Record(#[from] TableError),
     /// A key that means nothing.
     #[error("the store holds the key {0}, which this version does not know")]
     UnknownKey(String),
@@ -171,20 +167,17 @@ impl Cell {
             ticket_next: 0,
         };
         for entry in records {
-            let key = String::from_utf8_lossy(&entry.key).into_owned();
-            let unreadable = |source| RecoverError::Record { key: key.clone(), source };
-            if key.starts_with(record::PREFIX) {
-                let record = VmRecord::decode(&entry.value).map_err(unreadable)?;
-                let instance = record.instance;
-                cell.vm_change(instance, |vm| vm.committed = Some((record, entry.modified)));
-            } else if let Some(id) = key.strip_prefix(host::PREFIX) {
-                let id: HostId = id.parse().map_err(|e| unreadable(RecordError::Id(e)))?;
-                let record = HostRecord::decode(&entry.value).map_err(unreadable)?;
-                let host = cell.hosts.entry(id).or_default();
-                host.record = Some(record);
-                host.revision = Some(entry.modified);
-            } else if key != crate::TERM_KEY {
-                return Err(RecoverError::UnknownKey(key));
+            if entry.key.starts_with(record::PREFIX.as_bytes()) {
+                let row = Table::<VmRecord>::row(&entry)?;
+                let record = Arc::unwrap_or_clone(row.record);
+                cell.vm_change(row.id, |vm| vm.committed = Some((record, row.modified)));
+            } else if entry.key.starts_with(host::PREFIX.as_bytes()) {
+                let row = Table::<HostRecord>::row(&entry)?;
+                let host = cell.hosts.entry(row.id).or_default();
+                host.record = Some(Arc::unwrap_or_clone(row.record));
+                host.revision = Some(row.modified);
+            } else if entry.key != crate::TERM_KEY.as_bytes() {
+                return Err(RecoverError::UnknownKey(entry.key.escape_ascii().to_string()));
             }
         }
         // Every document that an earlier term sent was of this revision or an older one, whatever was deleted

@@ -22,6 +22,7 @@ use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, Identity, Role, TrustError};
 use contract::zone_for_cells_client::ZoneForCellsClient;
 use contract::{CellSummary, FromCell, FromHost, ToCell, ToHost, ZoneToCell};
+use metastore::table::TableError;
 use metastore::{Commit, CommitError, Condition, Op, OpenError, ReadError, Revision, Store};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -158,7 +159,8 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
     let listen_error = |source| CellError::Listen { address: config.listen.clone(), source };
     let server = link::server(&credentials)?
         .add_service(sized!(CellForRegionServer::new(doors.clone())))
-        .add_service(sized!(CellForHostsServer::new(doors)));
+        .add_service(sized!(CellForHostsServer::new(doors)))
+        .add_service(backup::service(&store));
     let incoming = link::listen(&config.listen, &config.address_file).await.map_err(listen_error)?;
     tasks.spawn(async move { server.serve_with_incoming(incoming).await.map_err(CellError::from) });
     let zone = Identity::new(Role::Zone, &config.zone);
@@ -210,24 +212,25 @@ async fn store_open(config: &CellConfig) -> Result<(Store, Term), CellError> {
         .map_err(|source| CellError::Open { directory: directory.clone(), source })?;
     let key = crate::TERM_KEY.as_bytes();
     let before = store.get(key).await?;
-    let unreadable = |e: prost::DecodeError| RecoverError::Record {
-        key: crate::TERM_KEY.into(),
-        source: crate::vm::record::RecordError::from(e),
+    let unreadable = |e: prost::DecodeError| {
+        let error = TableError { key: crate::TERM_KEY.into(), why: e.to_string() };
+        CellError::Recover(RecoverError::Record(error))
     };
-    let (condition, term) = match &before {
-        None => (Condition::Absent(key.to_vec()), 1),
+    let (condition, before_term) = match &before {
+        None => (Condition::Absent(key.to_vec()), 0),
         Some(entry) => {
             let stored = StoredTerm::decode(entry.value.as_slice()).map_err(unreadable)?;
             if stored.cell_id != config.cell_id.as_str() {
                 return Err(CellError::Foreign { directory, owner: stored.cell_id });
             }
-            (Condition::Unchanged(key.to_vec(), entry.modified), stored.term + 1)
+            (Condition::Unchanged(key.to_vec(), entry.modified), stored.term)
         }
     };
-    let value = StoredTerm { term, cell_id: config.cell_id.to_string() }.encode_to_vec();
+    let term = Term(before_term).next(store.incarnation());
+    let value = StoredTerm { term: term.0, cell_id: config.cell_id.to_string() }.encode_to_vec();
     let put = Op::Put(key.to_vec(), value);
     store.commit(Commit { conditions: vec![condition], ops: vec![put] }).await?;
-    Ok((store, Term(term)))
+    Ok((store, term))
 }
 
 /// One link in this process's life: a peer that dials again has a new one before the old one is known to be gone.

@@ -7,9 +7,10 @@ use crate::instance;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::key_pair::record::KeyPairRecord;
-use crate::record::{Name, Record, RecordError, decode};
+use crate::record::{Name, Record, decode};
 use crate::tag::record::TagsRecord;
 use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use metastore::table::TableError;
 use metastore::{Entry, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,13 +20,14 @@ use std::sync::Arc;
 pub struct Model {
     /// The last commit that is in it.
     pub revision: Revision,
-    accounts: BTreeMap<AccountId, Account>,
+    /// A reader keeps an account as it was while the owner goes on: what is shared is copied before it changes.
+    accounts: BTreeMap<AccountId, Arc<Account>>,
     by_access_key: BTreeMap<String, AccountId>,
     by_instance: BTreeMap<InstanceId, AccountId>,
 }
 
-/// What is known of one account.
-#[derive(Default)]
+/// What is known of one account. Copying it copies references to its records.
+#[derive(Clone, Default)]
 pub struct Account {
     /// The account itself; `None` only before its record is read.
     pub record: Option<Arc<AccountRecord>>,
@@ -47,7 +49,7 @@ pub struct Account {
 
 impl Model {
     /// The model of a store's entries.
-    pub fn load(entries: Vec<Entry>, revision: Revision) -> Result<Model, RecordError> {
+    pub fn load(entries: Vec<Entry>, revision: Revision) -> Result<Model, TableError> {
         let mut model = Model { revision, ..Model::default() };
         let mut reservations = Vec::new();
         for entry in entries {
@@ -68,11 +70,16 @@ impl Model {
 
     /// The account, if it exists.
     pub fn account(&self, id: AccountId) -> Option<&Account> {
-        self.accounts.get(&id)
+        self.accounts.get(&id).map(|account| &**account)
+    }
+
+    /// The account as it is now, to be read at leisure.
+    pub fn account_shared(&self, id: AccountId) -> Option<Arc<Account>> {
+        self.accounts.get(&id).cloned()
     }
 
     /// All accounts.
-    pub fn accounts(&self) -> impl Iterator<Item = (AccountId, &Account)> {
+    pub fn accounts(&self) -> impl Iterator<Item = (AccountId, &Arc<Account>)> {
         self.accounts.iter().map(|(id, account)| (*id, account))
     }
 
@@ -93,7 +100,7 @@ impl Model {
 
     /// Puts (`Some`) or removes (`None`) a record.
     pub fn apply(&mut self, id: AccountId, name: &Name, record: Option<Record>) {
-        let account = self.accounts.entry(id).or_default();
+        let account = Arc::make_mut(self.accounts.entry(id).or_default());
         match (name, record) {
             (Name::Account, Some(Record::Account(record))) => {
                 self.by_access_key.insert(record.access_key_id.clone(), id);

@@ -2,7 +2,7 @@
 
 use crate::asker::Asker;
 use crate::instance::record::InstanceRecord;
-use crate::model::Model;
+use crate::model::{Account, Model};
 use crate::refusal::Refusal;
 use crate::request::{Answer, Request as Change};
 use base::ids::{AccountId, InstanceId, RegionName};
@@ -93,10 +93,11 @@ impl Operator for OperatorService {
             cells: cells_of(name),
         });
         let zones = zones.collect();
-        let model = self.model();
-        let instances = model.accounts().flat_map(|(id, account)| {
-            account.instances_visible().map(move |record| instance_status(id, record))
-        });
+        let accounts: Vec<(AccountId, Arc<Account>)> =
+            self.model().accounts().map(|(id, account)| (id, account.clone())).collect();
+        let instances = accounts
+            .iter()
+            .flat_map(|(id, account)| account.instances_visible().map(|record| instance_status(*id, record)));
         let instances = instances.collect();
         Ok(Response::new(StatusResponse { region: self.region.to_string(), zones, instances }))
     }

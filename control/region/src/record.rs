@@ -17,8 +17,9 @@ use crate::account::record::AccountRecord;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::key_pair::record::KeyPairRecord;
 use crate::tag::record::TagsRecord;
-use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use base::ids::{AccountId, IdError, InstanceId, KeyPairId, ReservationId};
 use metastore::shard::{Shard, account_key};
+use metastore::table::{self, TableError};
 use metastore::{Key, Value};
 use prost::Message;
 use std::sync::Arc;
@@ -105,53 +106,66 @@ impl Record {
     }
 }
 
-/// A stored record that cannot be read: corruption, or a store of a newer version.
-#[derive(Debug, thiserror::Error)]
-#[error("the stored record {key} cannot be read: {why}")]
-pub struct RecordError {
-    /// Its key.
-    pub key: String,
-    /// Why.
-    pub why: String,
+impl table::Record for Record {
+    const PREFIX: &'static str = metastore::shard::ACCOUNTS;
+    type Id = (AccountId, Name);
+
+    fn key((account, name): &(AccountId, Name)) -> Key {
+        name.key(*account)
+    }
+
+    fn id(key: &[u8]) -> Result<(AccountId, Name), String> {
+        let owned = account_key(key).map_err(|error| error.to_string())?;
+        let owned = owned.ok_or("its key is unknown to this version")?;
+        if owned.shard != SHARD {
+            return Err("its shard is unknown to this version".into());
+        }
+        let account: AccountId = owned.account.parse().map_err(|error: IdError| error.to_string())?;
+        let rest = std::str::from_utf8(owned.rest).map_err(|error| error.to_string())?;
+        let (table, name) = rest.split_once('/').unwrap_or((rest, ""));
+        let name = match table {
+            "account" => Ok(Name::Account),
+            "instance" => name.parse().map(Name::Instance),
+            "key-pair" => name.parse().map(Name::KeyPair),
+            "reservation" => name.parse().map(Name::Reservation),
+            "tags" => Ok(Name::Tags(name.to_owned())),
+            "token" => Ok(Name::Token(name.to_owned())),
+            _ => return Err("its table is unknown to this version".into()),
+        };
+        Ok((account, name.map_err(|error: IdError| error.to_string())?))
+    }
+
+    fn encode(&self) -> Value {
+        Record::encode(self)
+    }
+
+    fn decode((_, name): &(AccountId, Name), bytes: &[u8]) -> Result<Record, String> {
+        let record = match name {
+            Name::Account => AccountRecord::decode(bytes).map(|record| Record::Account(Arc::new(record))),
+            Name::Instance(_) => {
+                InstanceRecord::decode(bytes).map(|record| Record::Instance(Arc::new(record)))
+            }
+            Name::KeyPair(_) => KeyPairRecord::decode(bytes).map(|record| Record::KeyPair(Arc::new(record))),
+            Name::Reservation(_) => {
+                ReservationRecord::decode(bytes).map(|record| Record::Reservation(Arc::new(record)))
+            }
+            Name::Tags(_) => TagsRecord::decode(bytes).map(|record| Record::Tags(Arc::new(record))),
+            Name::Token(_) => TokenRecord::decode(bytes).map(|record| Record::Token(Arc::new(record))),
+        };
+        record.map_err(|error| error.to_string())
+    }
 }
 
-/// Reads a stored record. `None`: the key is the region's own and no account's. A key that this version does not
-/// know is an error: the store is another role's, or a newer version's.
-pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<(AccountId, Name, Record)>, RecordError> {
-    let text = String::from_utf8_lossy(key);
-    let error = |why: &dyn std::fmt::Display| RecordError { key: text.to_string(), why: why.to_string() };
-    if [TERM_KEY, CURSOR_SECRET_KEY].contains(&&*text) {
+/// Reads an entry of the region's store. `None`: the key is the region's own and no account's. A key that this
+/// version does not know is an error: the store is another role's, or a newer version's.
+pub fn decode(key: &[u8], value: &[u8]) -> Result<Option<(AccountId, Name, Record)>, TableError> {
+    if [TERM_KEY, CURSOR_SECRET_KEY].map(str::as_bytes).contains(&key) {
         return Ok(None);
     }
-    let owned = account_key(key).map_err(|e| error(&e))?;
-    let owned = owned.ok_or_else(|| error(&"its key is unknown to this version"))?;
-    if owned.shard != SHARD {
-        return Err(error(&"its shard is unknown to this version"));
-    }
-    let account: AccountId = owned.account.parse().map_err(|e| error(&e))?;
-    let rest = std::str::from_utf8(owned.rest).map_err(|e| error(&e))?;
-    let (table, name) = rest.split_once('/').unwrap_or((rest, ""));
-    let (name, record) = match table {
-        "account" => (Name::Account, AccountRecord::decode(value).map(|r| Record::Account(Arc::new(r)))),
-        "instance" => (
-            Name::Instance(name.parse().map_err(|e| error(&e))?),
-            InstanceRecord::decode(value).map(|r| Record::Instance(Arc::new(r))),
-        ),
-        "key-pair" => (
-            Name::KeyPair(name.parse().map_err(|e| error(&e))?),
-            KeyPairRecord::decode(value).map(|r| Record::KeyPair(Arc::new(r))),
-        ),
-        "reservation" => (
-            Name::Reservation(name.parse().map_err(|e| error(&e))?),
-            ReservationRecord::decode(value).map(|r| Record::Reservation(Arc::new(r))),
-        ),
-        "tags" => (Name::Tags(name.to_owned()), TagsRecord::decode(value).map(|r| Record::Tags(Arc::new(r)))),
-        "token" => {
-            (Name::Token(name.to_owned()), TokenRecord::decode(value).map(|r| Record::Token(Arc::new(r))))
-        }
-        _ => return Err(error(&"its table is unknown to this version")),
-    };
-    Ok(Some((account, name, record.map_err(|e| error(&e))?)))
+    let error = |why| TableError { key: key.escape_ascii().to_string(), why };
+    let id = <Record as table::Record>::id(key).map_err(error)?;
+    let record = <Record as table::Record>::decode(&id, value).map_err(error)?;
+    Ok(Some((id.0, id.1, record)))
 }
 
 #[cfg(test)]

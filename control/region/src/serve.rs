@@ -7,7 +7,7 @@ use crate::config::RegionConfig;
 use crate::image::{ImageError, images_read};
 use crate::model::Model;
 use crate::operator::OperatorService;
-use crate::record::{CURSOR_SECRET_KEY, RecordError, TERM_KEY};
+use crate::record::{CURSOR_SECRET_KEY, TERM_KEY};
 use crate::region::{Effect, Event, Identity, Region};
 use base::clock::SteadyClock;
 use base::config::CrashAt;
@@ -18,6 +18,7 @@ use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, TrustError};
 use contract::{ConsoleData, FromCell, RegionToZone, ToCell, ZoneSummary};
 use gateway::{Credential, CredentialSource, Gateway, GatewayConfig, Services};
+use metastore::table::TableError;
 use metastore::{Commit, CommitError, Condition, Op, OpenError, RangeQuery, ReadError, Revision, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,7 +49,7 @@ pub enum RegionError {
     Write(#[from] CommitError),
     /// A stored record cannot be read.
     #[error("the region's store holds what this version cannot read")]
-    Record(#[from] RecordError),
+    Record(#[from] TableError),
     /// Images cannot be read.
     #[error("cannot offer images")]
     Images(#[from] ImageError),
@@ -132,6 +133,7 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     let operator = contract::operator_server::OperatorServer::new(operator);
     let operator = link::server(&credentials)?
         .add_service(operator)
+        .add_service(backup::service(&store))
         .serve_with_incoming(TcpListenerStream::new(operator_listener));
 
     address_write(&config.operator_address_file, &operator_address.to_string())?;
@@ -158,19 +160,19 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
 async fn lead(store: &Store) -> Result<(Term, Condition), RegionError> {
     let key = TERM_KEY.as_bytes().to_vec();
     let held = store.get(&key).await?;
-    let unreadable = |_| RecordError { key: TERM_KEY.into(), why: "it is not a number".into() };
+    let unreadable = |_| TableError { key: TERM_KEY.into(), why: "it is not a number".into() };
     let before = match &held {
         Some(entry) => entry.value.as_slice().try_into().map(u64::from_be_bytes).map_err(unreadable)?,
         // A region's first commit is its term.
         None => match store.range(&RangeQuery::prefix("").limit(1)).await?.entries.first() {
             Some(entry) => {
                 let key = entry.key.escape_ascii().to_string();
-                return Err(RecordError { key, why: "the store is not a region's".into() }.into());
+                return Err(TableError { key, why: "the store is not a region's".into() }.into());
             }
             None => 0,
         },
     };
-    let term = before + 1;
+    let term = Term(before).next(store.incarnation()).0;
     let unchanged = match &held {
         Some(entry) => Condition::Unchanged(key.clone(), entry.modified),
         None => Condition::Absent(key.clone()),

@@ -2,7 +2,7 @@
 //! it starts, and starts them from its own ledger after a reboot with every control process dead.
 //!
 //! ```text
-//!   cell ──HostDocument──► agent ──Persist──► ledger (vms/i-…/vm.pb, host.pb)
+//!   cell ──HostDocument──► agent ──Persist──► ledger (its journal and snapshot)
 //!                            │ ▲
 //!                 VmmCommand ▼ │ VmmEvent
 //!                       qemu (QMP) │ simulated

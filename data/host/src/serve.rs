@@ -86,7 +86,7 @@ pub async fn serve(config: HostConfig) -> Result<(), HostError> {
         tracing::error!(vm = %id, why, "a VM's record is damaged; the VM is left alone");
     }
     if !ledger.host_damaged.is_empty() {
-        tracing::error!(why = ledger.host_damaged, "the host's record is damaged; the term starts from zero");
+        tracing::error!(why = ledger.host_damaged, "the ledger is damaged; what is certain of it is kept");
     }
     let (inputs, queue) = mpsc::channel(EVENTS_MAX);
     let (vmm_events, vmm_queue) = mpsc::channel(EVENTS_MAX);
@@ -205,7 +205,7 @@ fn write_ledger(
     inputs: &mpsc::Sender<Input>,
 ) {
     while let Some((ticket, change)) = queue.blocking_recv() {
-        let result = ledger.write(&change).map_err(|error| {
+        let result = ledger.write(change).map_err(|error| {
             tracing::error!(error = chain(&error), "cannot write the ledger");
             chain(&error)
         });

@@ -22,6 +22,8 @@ pub trait Disk: Send {
     fn list(&self) -> io::Result<Vec<String>>;
     /// The whole file.
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// Fills `buffer` from the file's bytes at `offset`; returns how many there were: fewer only at its end.
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
     /// Appends `bytes` to the file, which is made if it does not exist. A short write is an error, after which
     /// any prefix of `bytes` may be there.
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
@@ -79,6 +81,20 @@ impl Disk for RealDisk {
         let mut bytes = Vec::new();
         File::open(self.directory.join(name))?.read_to_end(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let file = File::open(self.directory.join(name))?;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
     }
 
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -157,6 +173,10 @@ mod tests {
         disk.append("log.1", b"3").unwrap();
         disk.sync_directory().unwrap();
         assert_eq!(RealDisk::open(directory.path()).unwrap().read("log.1").unwrap(), b"one23");
+        let mut middle = [0; 3];
+        assert_eq!((disk.read_at("log.1", 2, &mut middle).unwrap(), &middle), (3, b"e23"));
+        assert_eq!((disk.read_at("log.1", 4, &mut middle).unwrap(), &middle[..1]), (1, &b"3"[..]));
+        assert_eq!(disk.read_at("log.1", 9, &mut middle).unwrap(), 0);
         assert_eq!(disk.list().unwrap(), ["log.1"]);
         disk.remove("log.1").unwrap();
         assert!(disk.list().unwrap().is_empty());

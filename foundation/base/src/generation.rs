@@ -35,6 +35,18 @@ impl fmt::Display for Generation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Term(pub u64);
 
+impl Term {
+    /// Bits of a term below those that say the store's incarnation.
+    const INCARNATION_SHIFT: u32 = 40;
+
+    /// The term of the leader after the one of this term, in a store of this incarnation. A restored store has
+    /// forgotten the last terms that its leaders had, so each incarnation's begin above all of the one before.
+    pub const fn next(self, incarnation: u64) -> Term {
+        let first = incarnation.saturating_sub(1) << Self::INCARNATION_SHIFT;
+        if self.0 < first { Term(first) } else { Term(self.0 + 1) }
+    }
+}
+
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
@@ -67,5 +79,10 @@ mod tests {
     fn a_restored_store_is_newer_whatever_its_revision() {
         assert!(Generation::new(2, 1) > Generation::new(1, 1_000_000));
         assert!(Generation::new(1, 2) > Generation::new(1, 1));
+        let before = (0..1000).fold(Term(0), |term, _| term.next(1));
+        assert_eq!((before, Term(0).next(1)), (Term(1000), Term(1)));
+        let restored = Term(3).next(2);
+        assert!(restored > before && restored.next(2) == Term(restored.0 + 1));
+        assert!(Term(3).next(3) > restored.next(2).next(2));
     }
 }

@@ -6,14 +6,14 @@
 use crate::contract::{
     Commit, CommitError, Entry, LeaseError, LeaseId, Page, RangeQuery, ReadError, Revision,
 };
-use crate::embedded::{Embedded, OpenError, StoreOptions};
+use crate::embedded::{Backup, BackupError, Embedded, OpenError, StoreOptions};
 use crate::etcd::{Etcd, EtcdError, EtcdOptions};
 use crate::watch::Watch;
 use base::disk::Disk;
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// What an engine answers with, now or later.
@@ -61,6 +61,10 @@ pub trait Backend: Send + Sync + 'static {
     fn watch<'a>(&'a self, prefix: &'a [u8], from: Revision) -> Pending<'a, Result<Watch, ReadError>>;
     /// See [`Store::compact`].
     fn compact(&self, up_to: Revision) -> Pending<'_, Result<Revision, ReadError>>;
+    /// See [`Store::backup`].
+    fn backup(&self) -> Result<Backup, BackupError> {
+        Err(BackupError::Unsupported("it is not in this process; its own tools do that".to_owned()))
+    }
     /// See [`Store::lease_grant`].
     fn lease_grant(&self, ttl: Duration) -> Pending<'_, Result<LeaseId, LeaseError>>;
     /// See [`Store::lease_keep_alive`].
@@ -89,7 +93,29 @@ impl fmt::Debug for Store {
     }
 }
 
+/// A handle that does not keep its store open.
+#[derive(Clone)]
+pub struct WeakStore(Weak<dyn Backend>);
+
+impl fmt::Debug for WeakStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("WeakStore").finish_non_exhaustive()
+    }
+}
+
+impl WeakStore {
+    /// The store, if anybody still has it.
+    pub fn upgrade(&self) -> Option<Store> {
+        self.0.upgrade().map(Store)
+    }
+}
+
 impl Store {
+    /// A handle for whoever may outlive the store's owner.
+    pub fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.0))
+    }
+
     /// Opens the embedded store in this directory, which is made if it does not exist, and starts its thread. Reads
     /// all of the store: blocks for as long as that takes.
     pub fn open(directory: &Path) -> Result<Store, OpenError> {
@@ -193,6 +219,11 @@ impl Store {
     /// be an earlier one.
     pub async fn compact(&self, up_to: Revision) -> Result<Revision, ReadError> {
         self.0.compact(up_to).await
+    }
+
+    /// Begins a backup of what is durable now, which commits do not wait for. Only an embedded store is backed up so.
+    pub fn backup(&self) -> Result<Backup, BackupError> {
+        self.0.backup()
     }
 
     /// A new lease, which ends when it was not kept alive for `ttl` ([`LeaseId::TTL_MIN`] to [`LeaseId::TTL_MAX`]; an

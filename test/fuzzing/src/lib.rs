@@ -12,6 +12,7 @@ pub mod json_decode;
 pub mod qmp_reader;
 pub mod query_decode;
 pub mod sigv4_claim;
+pub mod store_backup;
 pub mod store_log;
 
 /// One target.
@@ -29,5 +30,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "qmp_reader", fuzz: qmp_reader::fuzz },
     Target { name: "query_decode", fuzz: query_decode::fuzz },
     Target { name: "sigv4_claim", fuzz: sigv4_claim::fuzz },
+    Target { name: "store_backup", fuzz: store_backup::fuzz },
     Target { name: "store_log", fuzz: store_log::fuzz },
 ];

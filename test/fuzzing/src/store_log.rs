@@ -9,7 +9,7 @@ use base::disk::memory::MemoryDisk;
 use metastore::{Commit, Engine, EngineOptions, Entry, Op};
 use std::collections::BTreeMap;
 
-const CHANGES_MAX: usize = 16;
+pub(crate) const CHANGES_MAX: usize = 16;
 const INSERTED_MAX: usize = 64;
 
 /// The target.
@@ -39,7 +39,7 @@ pub fn fuzz(data: &[u8]) {
     works(engine, &disk);
 }
 
-fn works(mut engine: Engine, disk: &MemoryDisk) {
+pub(crate) fn works(mut engine: Engine, disk: &MemoryDisk) {
     let put = Commit { ops: vec![Op::Put(b"fuzz".to_vec(), b"1".to_vec())], ..Commit::default() };
     engine.stage(put).expect("a store that opened takes a commit");
     for (_, result) in engine.flush() {
@@ -57,7 +57,7 @@ fn content(engine: &Engine) -> Vec<Entry> {
 }
 
 /// Small sizes, so that few commits make several segments and a snapshot.
-fn options() -> EngineOptions {
+pub(crate) fn options() -> EngineOptions {
     EngineOptions {
         segment_bytes: 256,
         snapshot_log_bytes_min: 512,
@@ -68,7 +68,7 @@ fn options() -> EngineOptions {
 }
 
 /// The files of a store with a snapshot and a log behind it, as they are after a kill.
-fn store() -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn store() -> BTreeMap<String, Vec<u8>> {
     let disk = MemoryDisk::new();
     let mut engine = Engine::open(disk.mount(), options()).expect("an empty disk holds a store");
     for number in 0..24u8 {
@@ -84,7 +84,7 @@ fn store() -> BTreeMap<String, Vec<u8>> {
     names.map(|name| (name.clone(), reader.read(&name).unwrap_or_default())).collect()
 }
 
-fn change(files: &mut BTreeMap<String, Vec<u8>>, input: &mut Input<'_>) {
+pub(crate) fn change(files: &mut BTreeMap<String, Vec<u8>>, input: &mut Input<'_>) {
     let (which, what) = (usize::from(input.u8()), input.u8());
     let names: Vec<String> = files.keys().cloned().collect();
     let name = &names[which % names.len()];
@@ -117,7 +117,7 @@ fn change(files: &mut BTreeMap<String, Vec<u8>>, input: &mut Input<'_>) {
 /// Makes the checksums of a file right again, as far as its structure is still there (the layouts are drawn in
 /// metastore's `format`): the head's over bytes 0..28; each frame's over incarnation, revision and offset, then
 /// from its length on.
-fn checksums_mend(bytes: &mut [u8]) {
+pub(crate) fn checksums_mend(bytes: &mut [u8]) {
     const HEAD: usize = 32;
     const FRAME: usize = 24;
     let Some(head) = bytes.get_mut(..HEAD) else { return };

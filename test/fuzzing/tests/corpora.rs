@@ -98,6 +98,11 @@ fn sigv4_claim() {
 }
 
 #[test]
+fn store_backup() {
+    target("store_backup");
+}
+
+#[test]
 fn store_log() {
     target("store_log");
 }

@@ -10,7 +10,7 @@ use base::ids::InstanceId;
 use base::random::Random;
 use cell::placement::Room;
 use host::agent::{Effect, Event, HostAgent, HostCapacity, HostIdentity};
-use host::ledger::{HostRecord, Ledger, LedgerChange};
+use host::ledger::{Ledger, LedgerChange};
 use host::vmm::VmmCommand;
 use host::vmm::simulated::{SimulatedPace, SimulatedVmm};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,16 +58,12 @@ impl Host {
         }
     }
 
-    /// The agent dies; of a change that was being written, any part may be on the disk, in the ledger's order.
+    /// The agent dies; a change that was being written is on the disk whole, or not at all.
     pub(crate) fn agent_crash(&mut self, random: &mut Random) {
         self.agent = None;
         self.life += 1;
-        if let Some((_, change)) = self.writing.take() {
-            let kept = random.below(change.vms.len() as u64 + 2) as usize;
-            let term = change.host.map(|host| HostRecord { term: host.term, ..self.disk.host });
-            let vms = change.vms.iter().take(kept).map(|(id, record)| (*id, record.clone())).collect();
-            let whole = kept > change.vms.len();
-            self.disk.apply(&LedgerChange { host: if whole { change.host } else { term }, vms });
+        if let Some((_, change)) = self.writing.take().filter(|_| random.chance(0.5)) {
+            self.disk.apply(&change);
         }
     }
 }

@@ -156,6 +156,9 @@ impl Disk for LyingDisk {
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         self.disk.read(name)
     }
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        self.disk.read_at(name, offset, buffer)
+    }
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.disk.append(name, bytes)
     }

@@ -1,6 +1,9 @@
 //! The hosts of a cell: what they have, whether they answer, and the document that each shall hold.
 //!
-//! Invariant: a document is sent whole, and its generation is that of the commit that last changed it.
+//! A document's generation is that of the commit that last changed it, so a generation means one content, whoever sent
+//! it. It is sent whole when a host links and when one stays behind; in between only what a commit changed is sent,
+//! against what went out on this link before. A change that does not arrive leaves its host behind.
+//!
 //! Deliberately absent: taking a host out of service. A host that never comes back keeps its claims.
 
 mod record;
@@ -9,7 +12,7 @@ pub(crate) use record::{HostRecord, PREFIX, key};
 
 use crate::cell::{Cell, Effect, LEASE, RESEND_AFTER};
 use crate::placement::{Health, Room};
-use crate::vm::record::VmRecord;
+use crate::vm::record::Line;
 use crate::vm::{Observed, Vm};
 use base::clock::Timestamp;
 use base::generation::Generation;
@@ -43,7 +46,10 @@ pub(crate) struct Host {
     pub(crate) document: Generation,
     /// Of the document that it holds, as it last said.
     document_held: Generation,
-    document_sent: Option<Timestamp>,
+    /// Of the newest document that was sent on this link.
+    document_sent: Option<Generation>,
+    /// A document that it has not yet said it holds, and since when that is awaited.
+    awaited: Option<(Generation, Timestamp)>,
     /// What it last complained of: a document held back, VMs that no document names.
     complaint: (String, Vec<String>),
 }
@@ -84,7 +90,7 @@ impl Cell {
         // What it holds now is not known: it may have lost its disk.
         host.document_held = Generation::ZERO;
         self.summary.changed();
-        self.host_document_send(now, &id, out);
+        self.host_document_send_whole(now, &id, out);
     }
 
     pub(crate) fn host_down(&mut self, id: &HostId) {
@@ -159,6 +165,9 @@ impl Cell {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.heard = Some(now);
         host.document_held = contract::convert::generation(status.document_generation);
+        if host.awaited.is_some_and(|(awaited, _)| awaited <= host.document_held) {
+            host.awaited = (host.document_held < host.document).then_some((host.document, now));
+        }
         let complaint = (status.document_held, status.orphans);
         if complaint != host.complaint {
             if !complaint.0.is_empty() {
@@ -176,45 +185,68 @@ impl Cell {
         }
     }
 
-    /// A commit has changed what the host shall hold.
+    /// A commit has changed what the host shall hold: what it shall be told of one VM; `None`: nothing any more.
     pub(crate) fn host_document_changed(
         &mut self,
         now: Timestamp,
         id: &HostId,
         revision: Revision,
+        (instance, assignment): (InstanceId, Option<VmAssignment>),
         out: &mut Vec<Effect>,
     ) {
         let generation = self.generation(revision);
-        if let Some(host) = self.hosts.get_mut(id) {
-            host.document = generation;
-            self.host_document_send(now, id, out);
-        }
+        let launching = assignment.is_some() && self.vms.get(&instance).is_some_and(Vm::launching);
+        let Some(host) = self.hosts.get_mut(id) else { return };
+        host.document = generation;
+        // A host that is not linked gets the whole when it is.
+        let Some(base) = host.document_sent.filter(|_| host.up) else { return };
+        host.document_sent = Some(generation);
+        host.awaited.get_or_insert((generation, now));
+        let document = HostDocument {
+            generation: Some(generation.into()),
+            base: Some(base.into()),
+            gone: assignment.is_none().then(|| instance.to_string()).into_iter().collect(),
+            vms: assignment.into_iter().collect(),
+        };
+        self.host_document_send(id, document, launching, out);
     }
 
-    /// Sends documents again to those who do not hold them yet.
+    /// Sends whole documents to those who do not hold theirs although they had time to.
     pub(crate) fn host_documents_resend(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
         let behind = |host: &Host| {
             host.up
                 && host.document_held < host.document
-                && host.document_sent.is_none_or(|sent| now.since(sent) >= RESEND_AFTER)
+                && host.awaited.is_none_or(|(_, since)| now.since(since) >= RESEND_AFTER)
         };
         let due: Vec<HostId> =
             self.hosts.iter().filter(|(_, host)| behind(host)).map(|(id, _)| id.clone()).collect();
         for id in due {
-            self.host_document_send(now, &id, out);
+            self.host_document_send_whole(now, &id, out);
         }
     }
 
-    fn host_document_send(&mut self, now: Timestamp, id: &HostId, out: &mut Vec<Effect>) {
+    fn host_document_send_whole(&mut self, now: Timestamp, id: &HostId, out: &mut Vec<Effect>) {
         let Some(host) = self.hosts.get_mut(id).filter(|host| host.up) else { return };
-        host.document_sent = Some(now);
+        host.document_sent = Some(host.document);
+        host.awaited = Some((host.document, now));
         let on_host = || host.vms.iter().filter_map(|instance| self.vms.get(instance));
         let launching = on_host().any(Vm::launching);
         let vms: Vec<VmAssignment> = on_host()
             .filter_map(|vm| vm.committed.as_ref())
-            .filter_map(|(record, _)| VmRecord::assignment(record).map(|(_, assignment)| assignment))
+            .filter_map(|(record, _)| record.line().map(Line::assignment))
             .collect();
-        let document = HostDocument { generation: Some(host.document.into()), vms };
+        let document =
+            HostDocument { generation: Some(host.document.into()), vms, ..HostDocument::default() };
+        self.host_document_send(id, document, launching, out);
+    }
+
+    fn host_document_send(
+        &self,
+        id: &HostId,
+        document: HostDocument,
+        launching: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let message = Some(to_host::Message::Document(document));
         out.push(Effect::ToHost(id.clone(), ToHost { term: self.term.0, message }));
         if launching {

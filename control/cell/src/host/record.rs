@@ -2,7 +2,7 @@
 
 use crate::placement::Room;
 use crate::vm::record::RecordError;
-use base::ids::{HostId, RackId};
+use base::ids::{HostId, IdError, RackId};
 use prost::Message;
 
 /// The keys of host records: this and the host's id.
@@ -42,6 +42,28 @@ impl HostRecord {
             rack: stored.rack_id.parse()?,
             lowered: stored.lowered,
         })
+    }
+}
+
+impl metastore::table::Record for HostRecord {
+    const PREFIX: &'static str = PREFIX;
+    type Id = HostId;
+
+    fn key(id: &HostId) -> metastore::Key {
+        key(id)
+    }
+
+    fn id(key: &[u8]) -> Result<HostId, String> {
+        let name = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX));
+        name.ok_or("its key is no host's")?.parse().map_err(|error: IdError| error.to_string())
+    }
+
+    fn encode(&self) -> metastore::Value {
+        HostRecord::encode(self)
+    }
+
+    fn decode(_: &HostId, bytes: &[u8]) -> Result<HostRecord, String> {
+        HostRecord::decode(bytes).map_err(|error| base::error::chain(&error))
     }
 }
 

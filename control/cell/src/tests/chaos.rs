@@ -170,10 +170,16 @@ impl World {
         if (generation.incarnation, generation.revision) < host.held {
             return;
         }
+        if document.base.is_some_and(|base| (base.incarnation, base.revision) != host.held) {
+            return;
+        }
         host.held = (generation.incarnation, generation.revision);
         // What is gone and no longer named is forgotten; anything else that is not named stays.
-        let named = |name: &String| {
-            document.vms.iter().any(|vm| vm.spec.as_ref().is_some_and(|spec| spec.instance_id == *name))
+        let named = |name: &String| match document.base {
+            Some(_) => !document.gone.contains(name),
+            None => {
+                document.vms.iter().any(|vm| vm.spec.as_ref().is_some_and(|spec| spec.instance_id == *name))
+            }
         };
         host.vms.retain(|name, vm| named(name) || vm.phase != Phase::Destroyed);
         for vm in &document.vms {
@@ -230,7 +236,14 @@ impl World {
     }
 
     fn collect(&mut self) {
-        self.documents.append(&mut self.fake.documents);
+        let documents: Vec<_> = self.fake.documents.drain(..).collect();
+        for (host, document) in documents {
+            // Most arrive when they are sent, in order; changes are of use then only. The others may come later.
+            if self.random.chance(0.7) {
+                self.host_document(&host, &document);
+            }
+            self.documents.push((host, document));
+        }
         let reports: Vec<VmReport> = self.fake.reports.drain(..).collect();
         for report in reports {
             // Some are lost.

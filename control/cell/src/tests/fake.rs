@@ -220,10 +220,21 @@ impl Fake {
         self.reports.drain(..).map(|r| (r.phase(), r.attempt, revision(&r), r.host_id)).collect()
     }
 
+    /// What a host holds that missed nothing: its last whole document and the changes since.
+    pub(super) fn held(&self, host: &str) -> HostDocument {
+        let mut held: Option<HostDocument> = None;
+        for (_, document) in self.documents.iter().filter(|(to, _)| to.as_str() == host) {
+            held = Some(match held {
+                Some(held) if document.base.is_some() => document_after(held, document).expect("in order"),
+                _ => document.clone(),
+            });
+        }
+        held.expect("a document was sent")
+    }
+
     /// The newest document of a host, as (instance, attempt, generation, target).
     pub(super) fn document(&self, host: &str) -> Vec<(String, u32, u64, Target)> {
-        let newest = self.documents.iter().rev().find(|(to, _)| to.as_str() == host);
-        let (_, document) = newest.expect("a document was sent");
+        let document = self.held(host);
         let line = |vm: &contract::VmAssignment| {
             let instance = vm.spec.clone().unwrap_or_default().instance_id;
             (instance, vm.attempt, vm.generation.unwrap_or_default().revision, vm.target())
@@ -241,6 +252,19 @@ impl Fake {
         self.steps.clear();
         host
     }
+}
+
+/// The document after a change of it; `None` if the change is one of another document.
+pub(super) fn document_after(mut held: HostDocument, change: &HostDocument) -> Option<HostDocument> {
+    if held.generation != change.base {
+        return None;
+    }
+    let name = |vm: &contract::VmAssignment| vm.spec.clone().unwrap_or_default().instance_id;
+    let changed: Vec<String> = change.vms.iter().map(name).chain(change.gone.iter().cloned()).collect();
+    held.vms.retain(|vm| !changed.contains(&name(vm)));
+    held.vms.extend(change.vms.iter().cloned());
+    held.generation = change.generation;
+    Some(held)
 }
 
 pub(super) fn region(message: to_cell::Message) -> Event {

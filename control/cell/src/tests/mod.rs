@@ -2,4 +2,5 @@
 
 mod chaos;
 mod fake;
+mod golden;
 mod rules;

@@ -286,23 +286,65 @@ fn reports_are_repeated_until_acknowledged_and_in_full_on_a_new_link() {
 }
 
 #[test]
-fn documents_are_sent_again_until_the_host_holds_them() {
+fn a_document_is_sent_whole_and_then_by_its_changes() {
     let mut fake = Fake::new();
     fake.intent(intent(A, 1, 10, Target::Claimed));
     assert_eq!(fake.reports[0].message, "the cell has no hosts yet");
     fake.host_up("h1", "r1", 4);
-    assert!(fake.document("h1").is_empty(), "a host is told that it has nothing, too");
-    fake.intent(intent(A, 1, 10, Target::Claimed));
-    fake.intent(intent(A, 1, 11, Target::Running));
-    let sent = fake.documents.len();
-    fake.pass(3000);
-    assert_eq!(fake.documents.len(), sent + 3, "once a second");
-    fake.status("h1", (A, 1, 11, Phase::Starting, NO_CAUSE));
-    fake.pass(3000);
-    assert_eq!(fake.documents.len(), sent + 3);
+    assert_eq!(fake.documents.len(), 1, "a host is told that it has nothing, too");
+    assert_eq!((&fake.documents[0].1.base, fake.documents[0].1.vms.len()), (&None, 0));
+    fake.launch(A);
+    fake.launch(B);
+    fake.intent(intent(A, 1, 12, Target::Destroyed));
+    fake.status("h1", (A, 1, 12, Phase::Destroyed, NO_CAUSE));
+    let report = fake.reports.last().unwrap().clone();
+    fake.ack(&report);
+    let changes = fake.documents.split_off(1);
+    let told: Vec<(usize, usize)> = changes.iter().map(|(_, d)| (d.vms.len(), d.gone.len())).collect();
+    assert_eq!(told, [(1, 0), (1, 0), (1, 0), (0, 1)]);
+    assert_eq!(changes[0].1.base, fake.documents[0].1.generation);
+    assert!(changes.windows(2).all(|pair| pair[1].1.base == pair[0].1.generation));
+    assert_eq!(changes[3].1.gone, [A]);
+    fake.documents.extend(changes);
+    let by_changes = fake.held("h1");
+    // The same content by another way: the whole, on a new link.
     fake.apply(Event::HostDown("h1".parse().unwrap()));
     fake.apply(Event::HostUp("h1".parse().unwrap()));
-    assert_eq!(fake.documents.len(), sent + 4);
+    assert_eq!(fake.documents.last().unwrap().1, contract::HostDocument { base: None, ..by_changes });
+}
+
+#[test]
+fn a_host_that_stays_behind_is_sent_its_whole_document_once_a_second() {
+    let mut fake = Fake::new().with_host("h1", "r1", 8);
+    let whole = |fake: &Fake| fake.documents.iter().filter(|(_, document)| document.base.is_none()).count();
+    fake.intent(intent(A, 1, 10, Target::Claimed));
+    fake.intent(intent(A, 1, 11, Target::Running));
+    assert_eq!((fake.documents.len(), whole(&fake)), (2, 1));
+    fake.pass(3000);
+    assert_eq!((fake.documents.len(), whole(&fake)), (5, 4), "once a second");
+    fake.status("h1", (A, 1, 11, Phase::Starting, NO_CAUSE));
+    fake.pass(3000);
+    assert_eq!(fake.documents.len(), 5);
+    // Also while there is always something new that it has not got yet.
+    for number in 0..20u64 {
+        let target = if number == 0 { Target::Claimed } else { Target::Running };
+        fake.intent(intent(B, 1, 20 + number, target));
+        fake.pass(250);
+    }
+    assert!((3..=5).contains(&(whole(&fake) - 4)), "{}", whole(&fake));
+    // A host that follows at a distance is not behind.
+    let wholes = whole(&fake);
+    let document_generation = fake.documents.last().unwrap().1.generation;
+    fake.host("h1", from_host::Message::Status(HostStatus { document_generation, ..HostStatus::default() }));
+    let mut held = document_generation;
+    for number in 0..20 {
+        fake.intent(intent(B, 1, 50 + number, Target::Running));
+        fake.pass(250);
+        let status = HostStatus { document_generation: held, ..HostStatus::default() };
+        fake.host("h1", from_host::Message::Status(status));
+        held = fake.documents.last().unwrap().1.generation;
+    }
+    assert_eq!(whole(&fake), wholes);
 }
 
 #[test]

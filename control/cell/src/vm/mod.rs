@@ -16,7 +16,7 @@ use base::step::LaunchStep;
 use contract::{FromCell, Phase, StopCause, Target, VmReport, VmReportAck, from_cell};
 use metastore::{CommitError, Revision};
 use reconcile::Decision;
-use record::{Place, VmRecord, VmState};
+use record::{Line, Place, VmRecord, VmState};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
@@ -292,13 +292,14 @@ impl Cell {
             Purpose::Confirm => out.push(Effect::Step(LaunchStep::VmIntended)),
             Purpose::Other => {}
         }
-        let line_before = before.as_ref().and_then(VmRecord::assignment);
-        let line_after = change.next.as_ref().and_then(VmRecord::assignment);
+        let line_before = before.as_ref().and_then(VmRecord::line);
+        let line_after = change.next.as_ref().and_then(VmRecord::line);
         if line_before != line_after {
             // A host does not change once it has heard of the VM, so one document at the most changes.
-            let host = line_after.or(line_before).map(|(host, _)| host.clone());
+            let host = line_after.or(line_before).map(|line| line.host.clone());
             if let Some(host) = host {
-                self.host_document_changed(now, &host, revision, out);
+                let line = (instance, line_after.map(Line::assignment));
+                self.host_document_changed(now, &host, revision, line, out);
             }
         }
         match (&change.next, before) {

@@ -51,6 +51,27 @@ pub struct Assigned {
     pub force: bool,
 }
 
+/// One VM in the document of a host.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Line<'a> {
+    pub(crate) host: &'a HostId,
+    spec: &'a VmSpec,
+    assigned: Assigned,
+}
+
+impl Line<'_> {
+    /// As the host is told it.
+    pub(crate) fn assignment(self) -> VmAssignment {
+        VmAssignment {
+            spec: Some(self.spec.clone()),
+            attempt: self.assigned.attempt.0,
+            generation: Some(self.assigned.generation.into()),
+            target: self.assigned.target.into(),
+            force: self.assigned.force,
+        }
+    }
+}
+
 /// How far a VM's claim has come; see the diagram above.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VmState {
@@ -192,17 +213,10 @@ impl VmRecord {
         }
     }
 
-    /// This VM's line in the document of its host.
-    pub fn assignment(&self) -> Option<(&HostId, VmAssignment)> {
+    /// This VM's line in the document of its host, if it has one.
+    pub(crate) fn line(&self) -> Option<Line<'_>> {
         let (place, assigned) = (self.place.as_ref()?, self.assigned()?);
-        let assignment = VmAssignment {
-            spec: Some(self.spec.clone()),
-            attempt: assigned.attempt.0,
-            generation: Some(assigned.generation.into()),
-            target: assigned.target.into(),
-            force: assigned.force,
-        };
-        Some((&place.host, assignment))
+        Some(Line { host: &place.host, spec: &self.spec, assigned })
     }
 
     /// The room that is held, and where.
@@ -285,6 +299,32 @@ impl VmRecord {
             place,
             explanation: stored.explanation.unwrap_or_default(),
         })
+    }
+}
+
+impl metastore::table::Record for VmRecord {
+    const PREFIX: &'static str = PREFIX;
+    type Id = InstanceId;
+
+    fn key(id: &InstanceId) -> metastore::Key {
+        key(*id)
+    }
+
+    fn id(key: &[u8]) -> Result<InstanceId, String> {
+        let name = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(PREFIX));
+        name.ok_or("its key is no VM's")?.parse().map_err(|error: IdError| error.to_string())
+    }
+
+    fn encode(&self) -> metastore::Value {
+        VmRecord::encode(self)
+    }
+
+    fn decode(id: &InstanceId, bytes: &[u8]) -> Result<VmRecord, String> {
+        let record = VmRecord::decode(bytes).map_err(|error| base::error::chain(&error))?;
+        match record.instance == *id {
+            true => Ok(record),
+            false => Err(format!("it is the record of {}", record.instance)),
+        }
     }
 }
 

@@ -85,15 +85,17 @@ impl Api {
         Api { facts: Arc::new(facts), cursor_key, model, asker, key_generation }
     }
 
-    /// What `view` sees of the caller's account. It runs under the model's lock: it must not wait for anything.
+    /// What `view` sees of the caller's account, at one revision. It holds nobody up.
     fn read<T>(
         &self,
         caller: &Caller,
         view: impl FnOnce(&Account) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let model = self.model.read().unwrap_or_else(PoisonError::into_inner);
-        let account = model.account(caller.account).ok_or(Refusal::AccountNotFound(caller.account))?;
-        view(account)
+        let account = model.account_shared(caller.account);
+        drop(model);
+        let account = account.ok_or(Refusal::AccountNotFound(caller.account))?;
+        view(&account)
     }
 
     /// Asks the owner for a change, and waits until what became of it is durable.

@@ -13,6 +13,7 @@
 //! under an assignment does not start for it; only a tombstone destroys; absence never does.
 
 mod document;
+mod report;
 #[cfg(test)]
 mod tests;
 mod vm;
@@ -24,9 +25,11 @@ use base::generation::{Attempt, Generation, Term};
 use base::ids::{HostId, InstanceId, RackId};
 use base::step::LaunchStep;
 use contract::{
-    ConsoleData, ConsoleRead, FromHost, HostDocument, HostHello, HostStatus, Phase, StopCause, Target,
-    ToHost, VmStatus, from_host, to_host,
+    ConsoleData, ConsoleRead, FromHost, HostDocument, HostHello, StopCause, Target, ToHost, VmAssignment,
+    VmStatus, from_host, to_host,
 };
+use document::Changes;
+use report::Told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use vm::{Action, Heard, Purpose, VmState, Want};
@@ -35,7 +38,6 @@ use vm::{Action, Heard, Purpose, VmState, Want};
 pub const VMS_MAX: usize = 1_000;
 /// The largest piece of a console that is sent, in bytes.
 pub const CONSOLE_BYTES_MAX: u32 = 64 * 1024;
-const HEARTBEAT: Duration = Duration::from_secs(2);
 const PERSIST_AGAIN: Duration = Duration::from_secs(1);
 
 /// Which host this is.
@@ -147,12 +149,14 @@ struct Vm {
     restarts: u32,
     /// The last failure; empty if there was none.
     message: String,
+    /// What the cell was told of it on this link.
+    told: Option<VmStatus>,
 }
 
 impl Vm {
     fn new(held: Option<VmRecord>, state: VmState) -> Self {
         let record = held.clone();
-        Vm { record, held, state, deaths: Vec::new(), restarts: 0, message: String::new() }
+        Vm { record, held, state, deaths: Vec::new(), restarts: 0, message: String::new(), told: None }
     }
 
     /// The ledger wants it to run.
@@ -198,7 +202,7 @@ pub struct HostAgent {
     ledger_failure: String,
     /// Not empty: why the newest document is not taken.
     document_held: String,
-    status_sent: Option<(Timestamp, HostStatus)>,
+    told: Told,
 }
 
 impl HostAgent {
@@ -230,7 +234,7 @@ impl HostAgent {
             persist_not_before: Timestamp::default(),
             ledger_failure: String::new(),
             document_held: String::new(),
-            status_sent: None,
+            told: Told::default(),
         }
     }
 
@@ -254,7 +258,7 @@ impl HostAgent {
         }
         self.going_down_forget();
         self.flush(now, &mut effects);
-        self.report(now, &mut effects);
+        effects.extend(self.report(now).map(Effect::ToCell));
         if self.going_down && self.surveyed && !self.all_stopped_said && self.all_down() {
             self.all_stopped_said = true;
             effects.push(Effect::AllStopped);
@@ -326,7 +330,7 @@ impl HostAgent {
 
     fn cell_up(&mut self, effects: &mut Vec<Effect>) {
         self.link_up = true;
-        self.status_sent = None;
+        self.told.forget();
         effects.push(Effect::ToCell(FromHost {
             message: Some(from_host::Message::Hello(HostHello {
                 host_id: self.identity.host.to_string(),
@@ -342,7 +346,7 @@ impl HostAgent {
         let term = Term(message.term);
         if term < self.host.term {
             // The status that answers it carries the higher term.
-            self.status_sent = None;
+            self.told.forget();
             return;
         }
         self.host.term = term;
@@ -355,14 +359,22 @@ impl HostAgent {
 
     fn document_take(&mut self, document: HostDocument) {
         let generation = contract::convert::generation(document.generation);
-        if generation < self.host.document_generation {
-            self.status_sent = None;
+        let newest = self.host.document_generation;
+        if generation < newest {
+            self.told.forget();
             return;
         }
-        let judged = document::read(document)
-            .and_then(|assignments| document::judge(&self.vms, &assignments).map(|()| assignments));
-        let assignments = match judged {
-            Ok(assignments) => assignments,
+        if let Some(base) = document.base {
+            // Against another document, or taken already. If something is missing, the whole document brings it.
+            if generation == newest || contract::convert::generation(Some(base)) != newest {
+                return;
+            }
+        }
+        let of_restored = newest != Generation::ZERO && generation.incarnation > newest.incarnation;
+        let read = Changes::read(document, &self.vms)
+            .and_then(|changes| changes.judge(&self.vms, of_restored).map(|()| changes));
+        let changes = match read {
+            Ok(changes) => changes,
             Err(why) => {
                 self.document_held = format!("document {generation} is held: {why}");
                 return;
@@ -370,31 +382,38 @@ impl HostAgent {
         };
         self.document_held.clear();
         self.host.document_generation = generation;
-        for (id, assignment) in &assignments {
-            let record = self.vms.get(id).and_then(|vm| vm.record.as_ref());
-            let Some(merged) = document::merge(record, assignment) else { continue };
-            let fresh = || {
-                let gone = merged.destroyed;
-                let state = if gone { VmState::Destroyed } else { VmState::Down { rebooting: false } };
-                Vm::new(None, if self.surveyed || gone { state } else { VmState::Unsurveyed })
-            };
-            let vm = self.vms.entry(*id).or_insert_with(fresh);
-            let mut merged = merged.clone();
-            // Its record was lost, but it, or its files, may be here: the tombstone has something to do.
-            merged.destroyed &= vm.state == VmState::Destroyed;
-            vm.record = Some(merged);
-            self.dirty.insert(*id);
+        for (id, assignment) in &changes.assignments {
+            self.assignment_take(*id, assignment);
         }
-        for (id, vm) in &mut self.vms {
-            let Some(record) = vm.record.as_mut().filter(|_| !assignments.contains_key(id)) else { continue };
+        for id in changes.gone {
+            let Some(vm) = self.vms.get_mut(&id) else { continue };
+            let Some(record) = vm.record.as_mut() else { continue };
             if record.destroyed {
                 vm.record = None;
-                self.dirty.insert(*id);
             } else if !record.orphan {
                 record.orphan = true;
-                self.dirty.insert(*id);
+            } else {
+                continue;
             }
+            self.told.touch(id);
+            self.dirty.insert(id);
         }
+    }
+
+    fn assignment_take(&mut self, id: InstanceId, assignment: &VmAssignment) {
+        let record = self.vms.get(&id).and_then(|vm| vm.record.as_ref());
+        let Some(mut merged) = document::merge(record, assignment) else { return };
+        let fresh = || {
+            let gone = merged.destroyed;
+            let state = if gone { VmState::Destroyed } else { VmState::Down { rebooting: false } };
+            Vm::new(None, if self.surveyed || gone { state } else { VmState::Unsurveyed })
+        };
+        let vm = self.vms.entry(id).or_insert_with(fresh);
+        // Its record was lost, but it, or its files, may be here: the tombstone has something to do.
+        merged.destroyed &= vm.state == VmState::Destroyed;
+        vm.record = Some(merged);
+        self.told.touch(id);
+        self.dirty.insert(id);
     }
 
     fn console_read(&mut self, read: ConsoleRead, effects: &mut Vec<Effect>) {
@@ -436,6 +455,7 @@ impl HostAgent {
         let ids: Vec<InstanceId> = change.vms.keys().copied().collect();
         for (id, record) in change.vms {
             let Some(vm) = self.vms.get_mut(&id) else { continue };
+            self.told.touch(id);
             let runs = |record: &Option<VmRecord>| {
                 record.as_ref().is_some_and(|r| r.target() == Target::Running && !r.stopped_for_good())
             };
@@ -476,6 +496,7 @@ impl HostAgent {
     /// Takes in a VMM's word. Says whether the VM has started.
     fn hear(&mut self, id: InstanceId, event: VmmEvent, now: Timestamp) -> bool {
         let Some(vm) = self.vms.get_mut(&id) else { return false };
+        self.told.touch(id);
         if let VmmEvent::DestroyFailed { why } = &event {
             vm.message.clone_from(why);
         }
@@ -539,9 +560,11 @@ impl HostAgent {
         let stage = self.power_off_stage();
         let Some(vm) = self.vms.get_mut(&id) else { return };
         let want = want(vm.held.as_ref(), stage);
-        let state = std::mem::replace(&mut vm.state, VmState::Unsurveyed);
-        let (state, action) = state.pursue(want, pending, now, self.capacity.shutdown_timeout);
-        vm.state = state;
+        let (state, action) = vm.state.clone().pursue(want, pending, now, self.capacity.shutdown_timeout);
+        if state != vm.state {
+            vm.state = state;
+            self.told.touch(id);
+        }
         let command = match action {
             None => return,
             Some(Action::Start) => {
@@ -596,34 +619,6 @@ impl HostAgent {
         effects.push(Effect::Persist { ticket, change });
     }
 
-    /// Tells the cell how things are, if that has changed or a heartbeat is due.
-    fn report(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if !self.link_up || !self.surveyed {
-            return;
-        }
-        let status = self.status();
-        if let Some((sent_at, sent)) = &self.status_sent
-            && now.since(*sent_at) < HEARTBEAT
-            && *sent == status
-        {
-            return;
-        }
-        self.status_sent = Some((now, status.clone()));
-        effects.push(Effect::ToCell(FromHost { message: Some(from_host::Message::Status(status)) }));
-    }
-
-    /// How things are: what the cell is told, and the operator.
-    pub fn status(&self) -> HostStatus {
-        let held = [&self.document_held, &self.ledger_failure];
-        HostStatus {
-            document_generation: Some(self.host_held.document_generation.into()),
-            term: self.host_held.term.0,
-            vms: self.vms.iter().filter_map(|(id, vm)| vm_status(*id, vm)).collect(),
-            orphans: self.vms.iter().filter(|(_, vm)| is_orphan(vm)).map(|(id, _)| id.to_string()).collect(),
-            document_held: held.into_iter().filter(|s| !s.is_empty()).cloned().collect::<Vec<_>>().join("; "),
-        }
-    }
-
     /// VMs without a readable record, and what is known of that.
     pub fn unrecorded(&self) -> impl Iterator<Item = (InstanceId, &str)> {
         let unrecorded = self.vms.iter().filter(|(_, vm)| vm.record.is_none() && vm.held.is_none());
@@ -672,7 +667,7 @@ impl HostAgent {
                 _ => {}
             }
         }
-        Ok(())
+        self.told_check()
     }
 }
 
@@ -692,63 +687,5 @@ fn want(held: Option<&VmRecord>, power_off: PowerOffStage) -> Want {
         }
         // No document with such a target is taken.
         Target::Unspecified | Target::Claimed | Target::Released => Want::Leave,
-    }
-}
-
-/// The document does not know it, and something of it is here.
-fn is_orphan(vm: &Vm) -> bool {
-    match &vm.held {
-        Some(held) => held.orphan && !held.destroyed,
-        None => vm.record.is_none(),
-    }
-}
-
-fn vm_status(id: InstanceId, vm: &Vm) -> Option<VmStatus> {
-    let held = vm.held.as_ref()?;
-    let (phase, stopped) = phase(held, &vm.state);
-    let message = match stopped {
-        Some(stopped) => stopped.message.clone(),
-        None => vm.message.clone(),
-    };
-    Some(VmStatus {
-        instance_id: id.to_string(),
-        attempt: held.attempt().0,
-        generation: held.assignment.generation,
-        phase: phase.into(),
-        stop_cause: stopped.map_or(StopCause::Unspecified, |stopped| stopped.cause).into(),
-        message,
-        restarts: vm.restarts,
-    })
-}
-
-/// What a VM looks like from outside. Nothing counts as stopped or destroyed before the ledger says so.
-fn phase<'a>(held: &'a VmRecord, state: &VmState) -> (Phase, Option<&'a StopRecord>) {
-    let target = held.target();
-    if target == Target::Destroyed {
-        let gone = held.destroyed && *state == VmState::Destroyed;
-        return (if gone { Phase::Destroyed } else { Phase::Stopping }, None);
-    }
-    let stays_down = target == Target::Stopped || held.stopped_for_good();
-    let down = |rebooting: bool| match held.stopped.as_ref().filter(|_| stays_down) {
-        Some(stopped) => (Phase::Stopped, Some(stopped)),
-        None if stays_down => (Phase::Stopping, None),
-        None if rebooting => (Phase::Running, None),
-        None => (Phase::Starting, None),
-    };
-    let on_the_way = |purpose: Purpose| match purpose {
-        Purpose::Reboot => Phase::Running,
-        Purpose::Stop(_) | Purpose::HostDown | Purpose::Destroy | Purpose::Guest(_) => Phase::Stopping,
-    };
-    match state {
-        VmState::Unsurveyed => (Phase::Starting, None),
-        VmState::Down { rebooting } => down(*rebooting),
-        VmState::Resting { .. } | VmState::Destroyed => down(false),
-        VmState::Starting { rebooting: true } | VmState::Running => (Phase::Running, None),
-        VmState::Starting { rebooting: false } => (Phase::Starting, None),
-        VmState::Asked { purpose, .. } | VmState::Halted { purpose } | VmState::Cutting { purpose, .. } => {
-            (on_the_way(*purpose), None)
-        }
-        // Of an earlier attempt; the new one starts from nothing.
-        VmState::Destroying { .. } => (Phase::Starting, None),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::vmm::simulated::{SimulatedPace, SimulatedVmm};
-use contract::{VmAssignment, VmSpec};
+use contract::{Phase, VmSpec};
 
 /// One host: its agent, its disk, its machines.
 struct World {
@@ -109,7 +109,25 @@ impl World {
 
     fn document(&self) -> HostDocument {
         let generation = Some(Generation::new(1, self.revision).into());
-        HostDocument { generation, vms: self.assignments.values().cloned().collect() }
+        let vms = self.assignments.values().cloned().collect();
+        HostDocument { generation, vms, ..HostDocument::default() }
+    }
+
+    /// Pushes a change against the document of revision `base`: these VMs as they are now assigned, or gone.
+    fn push_change(&mut self, base: u64, changed: &[InstanceId]) {
+        let named = changed.iter().filter_map(|vm| self.assignments.get(vm)).cloned().collect();
+        let gone = changed.iter().filter(|vm| !self.assignments.contains_key(vm));
+        let document = HostDocument {
+            generation: Some(Generation::new(1, self.revision).into()),
+            vms: named,
+            base: Some(Generation::new(1, base).into()),
+            gone: gone.map(InstanceId::to_string).collect(),
+        };
+        self.event(Event::Cell(ToHost { term: 1, message: Some(to_host::Message::Document(document)) }));
+    }
+
+    fn document_revision(&self) -> u64 {
+        self.agent.status().document_generation.unwrap_or_default().revision
     }
 
     fn push(&mut self) {
@@ -299,6 +317,43 @@ fn absence_destroys_nothing_and_too_much_absence_is_not_believed() {
     world.agent_start();
     assert_eq!(world.guests().len(), 4);
     assert_eq!(world.agent.status().orphans.len(), 2, "after a restart of the agent");
+}
+
+#[test]
+fn what_a_restored_store_does_not_know_runs_on_as_an_orphan() {
+    let mut world = World::new();
+    for number in 1..=5 {
+        world.intend(vm(number), Target::Running, |_| {});
+    }
+    world.push();
+    world.settle();
+    let guests = world.guests();
+    // The backup is from when there was but one.
+    let mut old = world.document();
+    old.vms.truncate(1);
+    let send = |world: &mut World, document: &HostDocument| {
+        let message = Some(to_host::Message::Document(document.clone()));
+        world.event(Event::Cell(ToHost { term: 1, message }));
+        world.settle();
+    };
+    old.generation = Some(Generation::new(1, 1000).into());
+    send(&mut world, &old);
+    assert!(world.agent.status().document_held.contains("lacks 4 of the 5"), "of the same incarnation");
+    old.generation = Some(Generation::new(2, 1).into());
+    send(&mut world, &old);
+    let others: Vec<String> = (2..=5).map(|number| vm(number).to_string()).collect();
+    let status = world.agent.status();
+    assert_eq!((status.document_held.as_str(), &status.orphans), ("", &others));
+    assert_eq!((world.guests(), guests.len()), (guests, 5));
+    // So it stays over a restart of the agent, and what the lost store said later is not heard any more.
+    world.agent_start();
+    world.settle();
+    assert_eq!(world.agent.status().orphans, others);
+    old.generation = Some(Generation::new(1, 2000).into());
+    old.vms.clear();
+    send(&mut world, &old);
+    assert_eq!(world.agent.status().orphans, others);
+    assert_eq!(world.phase(vm(1)), RUNNING);
 }
 
 #[test]
@@ -492,6 +547,121 @@ fn a_document_that_cannot_be_right_is_held_whole() {
         assert_eq!(status.document_generation, Some(Generation::new(1, 1).into()));
         assert_eq!(world.phase(vm(1)), RUNNING);
     }
+}
+
+#[test]
+fn changes_of_a_document_come_to_the_same_as_the_whole() {
+    let mut changed = World::new();
+    let mut whole = World::new();
+    for world in [&mut changed, &mut whole] {
+        world.set(vm(1), Target::Running);
+    }
+    for (number, target) in [(2, Target::Running), (3, Target::Stopped), (1, Target::Destroyed)] {
+        let base = changed.revision;
+        changed.intend(vm(number), target, |_| {});
+        changed.push_change(base, &[vm(number)]);
+        changed.settle();
+        whole.set(vm(number), target);
+    }
+    for gone in [1, 2] {
+        for world in [&mut changed, &mut whole] {
+            world.assignments.remove(&vm(gone));
+            world.revision += 1;
+        }
+        changed.push_change(changed.revision - 1, &[vm(gone)]);
+        whole.push();
+    }
+    assert_eq!(changed.agent.status(), whole.agent.status());
+    assert_eq!(changed.agent.status().orphans, [vm(2).to_string()]);
+    assert_eq!(changed.disk, whole.disk);
+    assert_eq!(changed.guests(), [vm(2)], "what is named no more lives");
+}
+
+#[test]
+fn a_change_is_taken_once_and_of_the_newest_document_only() {
+    let mut world = World::new();
+    world.set(vm(1), Target::Running);
+    world.intend(vm(2), Target::Running, |_| {});
+    for base in [0, 2, 7] {
+        world.push_change(base, &[vm(2)]);
+        assert_eq!((world.document_revision(), world.disk.vms.len()), (1, 1), "base {base}");
+    }
+    world.push_change(1, &[vm(2)]);
+    world.settle();
+    assert_eq!((world.document_revision(), world.phase(vm(2))), (2, RUNNING));
+    // Lost: the change to 3. What is based on it is not taken, and the whole document brings both.
+    world.intend(vm(3), Target::Running, |_| {});
+    world.intend(vm(2), Target::Stopped, |_| {});
+    world.push_change(3, &[vm(2)]);
+    world.settle();
+    assert_eq!((world.document_revision(), world.phase(vm(2))), (2, RUNNING));
+    world.push();
+    world.settle();
+    assert_eq!(world.guests(), [vm(1), vm(3)]);
+    // Repeated, or late: nothing, not even for the disk.
+    let (disk, steps) = (world.disk.clone(), world.steps.len());
+    world.sent.clear();
+    world.push_change(3, &[vm(2)]);
+    world.push_change(1, &[vm(3)]);
+    assert_eq!((&world.disk, world.steps.len(), world.sent.len()), (&disk, steps, 0));
+}
+
+#[test]
+fn a_change_is_judged_by_what_would_be_after_it() {
+    let mut world = World::new();
+    for number in 1..=4 {
+        world.set(vm(number), Target::Running);
+    }
+    let all = world.assignments.clone();
+    let held = |world: &World| world.agent.status().document_held;
+    world.revision += 1;
+    world.assignments.retain(|id, _| *id == vm(4));
+    world.push_change(4, &[vm(1), vm(2), vm(3)]);
+    assert!(held(&world).contains("lacks 3 of the 4"), "{}", held(&world));
+    world.assignments = all;
+    for number in 10..1_010 {
+        world.intend(vm(number), Target::Running, |_| {});
+    }
+    world.push_change(4, &(10..1_010).map(vm).collect::<Vec<_>>());
+    assert!(held(&world).contains("there would be 1004 VMs"), "{}", held(&world));
+    let mut twice = world.document();
+    twice.base = Some(Generation::new(1, 4).into());
+    twice.vms.truncate(1);
+    twice.gone = vec![vm(1).to_string()];
+    world.event(Event::Cell(ToHost { term: 1, message: Some(to_host::Message::Document(twice)) }));
+    assert!(held(&world).contains("gone from it"), "{}", held(&world));
+    assert_eq!((world.document_revision(), world.guests().len()), (4, 4));
+}
+
+#[test]
+fn between_heartbeats_only_news_is_sent() {
+    let mut world = World::new();
+    for number in 1..=3 {
+        world.set(vm(number), Target::Running);
+    }
+    let statuses = |world: &World| -> Vec<(bool, Vec<String>)> {
+        let status = |message: &FromHost| match &message.message {
+            Some(from_host::Message::Status(status)) => {
+                let vms = status.vms.iter().map(|vm| vm.instance_id.clone()).collect();
+                Some((status.partial, vms))
+            }
+            _ => None,
+        };
+        world.sent.iter().filter_map(status).collect()
+    };
+    world.sent.clear();
+    world.event(Event::CellUp);
+    world.sent.clear();
+    world.intend(vm(2), Target::Stopped, |_| {});
+    world.push();
+    world.pass(Duration::from_millis(500));
+    let news = statuses(&world);
+    assert!(news.iter().all(|(partial, vms)| *partial && *vms == [vm(2).to_string()]), "{news:?}");
+    assert_eq!(world.phase(vm(2)).0, Phase::Stopped);
+    world.sent.clear();
+    world.pass(Duration::from_secs(2));
+    let all = (1..=3).map(|number| vm(number).to_string()).collect::<Vec<_>>();
+    assert_eq!(statuses(&world), [(false, all)]);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //!
 //! ```text
 //!   vms/i-…/            the agent's, 0711
-//!     vm.pb             the ledger's record
 //!     disk-made         says that disk.qcow2 was made once: it is never made again
 //!     meta-data         opt/nephos/meta-data        the VM's user's, 0400
 //!     user-data         opt/nephos/user-data        the same
@@ -36,8 +35,6 @@ pub(crate) mod files {
     pub(crate) const USER_DATA: &str = "user-data";
     pub(crate) const CONSOLE: &str = "console.log";
     pub(crate) const LOG: &str = "qemu.log";
-    /// The ledger's, which the driver leaves alone.
-    pub(crate) const RECORD: &str = "vm.pb";
 }
 
 /// The machine's UUID. Like EC2's it starts with `ec2` (AWS: "Detect whether a host is an EC2 instance"); the

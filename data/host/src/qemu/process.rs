@@ -212,6 +212,8 @@ fn prepare(
     accelerator: Accelerator,
 ) -> Result<Option<Credentials>, ProcessError> {
     let directory = place.directory(vm);
+    make_directory(&directory, 0o711)?;
+    sync_directory(&place.vms)?;
     let machine = directory.join(files::MACHINE);
     let credentials = match place.uids {
         None => {
@@ -349,24 +351,16 @@ fn vm_of(pid: u32, vms: &Path) -> Option<InstanceId> {
     (path == vms.join(vm.to_string()).join(files::PID)).then_some(vm)
 }
 
-/// Removes every file of a VM but its ledger record.
+/// Removes every file of a VM.
 pub fn files_remove(directory: &Path) -> io::Result<()> {
-    let entries = match std::fs::read_dir(directory) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_name() == files::RECORD {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            std::fs::remove_dir_all(entry.path())?;
-        } else {
-            std::fs::remove_file(entry.path())?;
-        }
+    match std::fs::remove_dir_all(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(()) => match directory.parent() {
+            Some(vms) => std::fs::File::open(vms)?.sync_all(),
+            None => Ok(()),
+        },
     }
-    std::fs::File::open(directory)?.sync_all()
 }
 
 /// Keeps what QEMU prints within a bound: a guest can make it complain for ever.
@@ -415,20 +409,19 @@ mod tests {
         let error = disk_ensure(directory.path(), &image, None).unwrap_err();
         assert!(error.to_string().starts_with("its disk is gone"), "{error}");
         files_remove(directory.path()).unwrap();
-        assert!(!directory.path().join(files::DISK_MADE).exists());
+        assert!(!directory.path().exists());
     }
 
     #[test]
-    fn files_go_and_the_record_stays() {
+    fn files_go_with_their_directory() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::create_dir(directory.path().join("machine")).unwrap();
-        for name in ["machine/disk.qcow2", "vm.pb", "console.log"] {
-            std::fs::write(directory.path().join(name), "x").unwrap();
+        let vm = directory.path().join("vm");
+        std::fs::create_dir_all(vm.join("machine")).unwrap();
+        for name in ["machine/disk.qcow2", "console.log"] {
+            std::fs::write(vm.join(name), "x").unwrap();
         }
-        files_remove(directory.path()).unwrap();
-        let left: Vec<_> =
-            std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        assert_eq!(left, ["vm.pb"]);
-        files_remove(&directory.path().join("absent")).unwrap();
+        files_remove(&vm).unwrap();
+        assert!(!vm.exists());
+        files_remove(&vm).unwrap();
     }
 }

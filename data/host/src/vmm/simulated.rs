@@ -2,19 +2,23 @@
 //! without QEMU, for large clouds on small machines, and for the simulator.
 //!
 //! [`SimulatedVmm`] is the model, synchronous and under the caller's clock. [`SimulatedDriver`] runs it in a real
-//! process. A process's simulated VMs would end with it; to behave like QEMU's, which do not, each keeps a file
-//! `machine/simulated` that a restarted agent on a machine that has not been rebooted adopts.
+//! process. A process's simulated VMs would end with it; to behave like QEMU's, which do not, they are kept in a
+//! file, from which a restarted agent on a machine that has not been rebooted adopts them.
 //!
 //! Deliberately absent: any pretence of a guest. Nothing computes; a guest starts, reacts to its power button, and
 //! writes one line.
 
+mod file;
+
+pub use file::machines;
+
 use super::{Found, VmProcess, Vmm, VmmCommand, VmmEvent};
 use base::clock::Timestamp;
 use base::ids::InstanceId;
+use file::MachineFile;
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,6 +80,13 @@ impl SimulatedVmm {
         self.machines.iter().map(|(vm, machine)| Found { vm: *vm, halted: machine.halted }).collect()
     }
 
+    /// A machine that runs from before.
+    fn adopt(&mut self, now: Timestamp, vm: InstanceId, halted: bool) {
+        self.sequence += 1;
+        self.machines.insert(vm, Machine { run: self.sequence, halted, deaf: false });
+        self.consoles.insert(vm, (console(vm), now));
+    }
+
     /// Takes a command; what follows from it comes from [`SimulatedVmm::due`].
     pub fn command(&mut self, now: Timestamp, vm: InstanceId, command: VmmCommand) {
         let run = self.machines.get(&vm).map_or(0, |machine| machine.run);
@@ -84,8 +95,7 @@ impl SimulatedVmm {
                 self.sequence += 1;
                 let run = self.sequence;
                 self.machines.insert(vm, Machine { run, halted: false, deaf: self.deaf });
-                let line = format!("simulated console of {vm}\r\n").into_bytes();
-                self.consoles.insert(vm, (line, now));
+                self.consoles.insert(vm, (console(vm), now));
                 self.later(now + self.pace.start, vm, run, Deed::Start);
             }
             VmmCommand::ShutDown => {
@@ -174,29 +184,30 @@ impl SimulatedVmm {
     }
 }
 
+/// The one line that a simulated guest writes.
+fn console(vm: InstanceId) -> Vec<u8> {
+    format!("simulated console of {vm}\r\n").into_bytes()
+}
+
 /// [`SimulatedVmm`] in a real process.
 pub struct SimulatedDriver {
-    vms: PathBuf,
-    boot_id: String,
     model: Arc<Mutex<SimulatedVmm>>,
     woken: Arc<Notify>,
 }
 
 impl SimulatedDriver {
-    /// A driver that keeps its VMs' files under `vms` (one directory a VM) and says what happens to `events`.
-    /// Needs a tokio runtime; ends when nobody listens.
+    /// A driver that keeps its VMs in a file under `vms` and says what happens to `events`. Needs a tokio runtime;
+    /// ends when nobody listens.
     pub fn new(vms: &Path, pace: SimulatedPace, events: mpsc::Sender<(InstanceId, VmmEvent)>) -> Self {
-        let model = Arc::new(Mutex::new(SimulatedVmm::new(pace)));
+        let file = MachineFile::open(vms);
+        let mut model = SimulatedVmm::new(pace);
+        for (vm, halted) in file.machines() {
+            model.adopt(Timestamp::now(), *vm, *halted);
+        }
+        let model = Arc::new(Mutex::new(model));
         let woken = Arc::new(Notify::new());
-        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let driver = SimulatedDriver {
-            vms: vms.to_owned(),
-            boot_id: boot_id.trim().to_owned(),
-            model: Arc::clone(&model),
-            woken: Arc::clone(&woken),
-        };
-        tokio::spawn(run(model, woken, MachineFiles::of(&driver), events));
-        driver
+        tokio::spawn(run(Arc::clone(&model), Arc::clone(&woken), file, events));
+        SimulatedDriver { model, woken }
     }
 }
 
@@ -204,7 +215,7 @@ impl SimulatedDriver {
 async fn run(
     model: Arc<Mutex<SimulatedVmm>>,
     woken: Arc<Notify>,
-    files: MachineFiles,
+    mut file: MachineFile,
     events: mpsc::Sender<(InstanceId, VmmEvent)>,
 ) {
     loop {
@@ -213,7 +224,7 @@ async fn run(
             (model.due(Timestamp::now()), model.next_due())
         };
         for (vm, event) in said {
-            let event = files.follow(vm, event);
+            let event = follow(&mut file, vm, event);
             if events.send((vm, event)).await.is_err() {
                 return;
             }
@@ -227,88 +238,29 @@ async fn run(
     }
 }
 
-/// The files by which simulated VMs outlive their process: `machine/simulated` holds `BOOT_ID running` or
-/// `BOOT_ID halted`, `machine/console.log` the console.
-struct MachineFiles {
-    vms: PathBuf,
-    boot_id: String,
-}
-
-impl MachineFiles {
-    fn of(driver: &SimulatedDriver) -> Self {
-        MachineFiles { vms: driver.vms.clone(), boot_id: driver.boot_id.clone() }
-    }
-
-    fn machine(&self, vm: InstanceId) -> PathBuf {
-        self.vms.join(vm.to_string()).join("machine")
-    }
-
-    /// Brings a VM's files after an event about it; a file that cannot be written is the VM's failure.
-    fn follow(&self, vm: InstanceId, event: VmmEvent) -> VmmEvent {
-        let machine = self.machine(vm);
-        let state = machine.join("simulated");
-        let gone = |result: io::Result<()>| match result {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other,
-        };
-        match &event {
-            VmmEvent::Started => {
-                let line = format!("simulated console of {vm}\r\n");
-                let made = std::fs::create_dir_all(&machine)
-                    .and_then(|()| std::fs::write(machine.join("console.log"), line))
-                    .and_then(|()| std::fs::write(&state, format!("{} running", self.boot_id)));
-                match made {
-                    Ok(()) => event,
-                    Err(e) => VmmEvent::StartFailed { why: format!("cannot write {}: {e}", state.display()) },
-                }
-            }
-            VmmEvent::GuestShutdown => {
-                if let Err(error) = std::fs::write(&state, format!("{} halted", self.boot_id)) {
-                    tracing::warn!(%vm, %error, "cannot keep a simulated VM's state");
-                }
-                event
-            }
-            VmmEvent::Exited { .. } => {
-                if let Err(error) = gone(std::fs::remove_file(&state)) {
-                    tracing::warn!(%vm, %error, "cannot remove a simulated VM's state");
-                }
-                event
-            }
-            VmmEvent::Destroyed => match gone(std::fs::remove_dir_all(&machine)) {
-                Ok(()) => event,
-                Err(e) => {
-                    VmmEvent::DestroyFailed { why: format!("cannot remove {}: {e}", machine.display()) }
-                }
-            },
-            VmmEvent::StartFailed { .. } | VmmEvent::DestroyFailed { .. } | VmmEvent::Console { .. } => event,
+/// Brings the file after an event about a VM; a start or an end that cannot be written has failed.
+fn follow(file: &mut MachineFile, vm: InstanceId, event: VmmEvent) -> VmmEvent {
+    let noted = match &event {
+        VmmEvent::Started => file.runs(vm),
+        VmmEvent::GuestShutdown => file.halted(vm),
+        VmmEvent::Exited { .. } | VmmEvent::Destroyed => file.gone(vm),
+        VmmEvent::StartFailed { .. } | VmmEvent::DestroyFailed { .. } | VmmEvent::Console { .. } => Ok(()),
+    };
+    let Err(error) = noted else { return event };
+    let why = format!("cannot write the file of the simulated machines: {error}");
+    match event {
+        VmmEvent::Started => VmmEvent::StartFailed { why },
+        VmmEvent::Destroyed => VmmEvent::DestroyFailed { why },
+        other => {
+            tracing::warn!(%vm, why);
+            other
         }
-    }
-
-    /// What an agent left running on this boot of the machine.
-    fn left(&self) -> Vec<(InstanceId, bool)> {
-        let Ok(entries) = std::fs::read_dir(&self.vms) else { return Vec::new() };
-        let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        let state = |vm: InstanceId| {
-            let text = std::fs::read_to_string(self.machine(vm).join("simulated")).ok()?;
-            let (boot_id, state) = text.split_once(' ')?;
-            (boot_id == self.boot_id).then_some((vm, state == "halted"))
-        };
-        ids.filter_map(state).collect()
     }
 }
 
 impl Vmm for SimulatedDriver {
     fn survey(&mut self) -> Pin<Box<dyn Future<Output = Vec<Found>> + Send + '_>> {
-        let left = MachineFiles::of(self).left();
-        let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
-        for (vm, halted) in left {
-            model.sequence += 1;
-            let machine = Machine { run: model.sequence, halted, deaf: false };
-            model.machines.insert(vm, machine);
-            let line = format!("simulated console of {vm}\r\n").into_bytes();
-            model.consoles.insert(vm, (line, Timestamp::now()));
-        }
-        let found = model.survey();
+        let found = self.model.lock().unwrap_or_else(PoisonError::into_inner).survey();
         Box::pin(std::future::ready(found))
     }
 

@@ -52,7 +52,15 @@ impl State {
                         phases.push(vm.phase());
                     }
                 }
-                self.status = Some(status);
+                self.status = Some(match self.status.take() {
+                    Some(mut before) if status.partial => {
+                        let news = |vm: &VmStatus| status.vms.iter().any(|n| n.instance_id == vm.instance_id);
+                        before.vms.retain(|vm| !news(vm));
+                        before.vms.extend(status.vms.iter().cloned());
+                        HostStatus { vms: before.vms, ..status }
+                    }
+                    Some(_) | None => status,
+                });
             }
             from_host::Message::Console(console) => {
                 self.consoles.insert(console.request_id, console.data);
@@ -132,6 +140,7 @@ impl Cell {
         state.document = Some(HostDocument {
             generation: Some(Generation::new(1, self.revision).into()),
             vms: self.assignments.values().cloned().collect(),
+            ..HostDocument::default()
         });
         state.push();
     }

@@ -313,6 +313,15 @@ impl Disk for MountedDisk {
         Ok(self.platter()?.file(name)?.bytes.clone())
     }
 
+    fn read_at(&self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut platter = self.platter()?;
+        let bytes = &platter.file(name)?.bytes;
+        let rest = bytes.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    }
+
     fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut platter = self.platter()?;
         let power = platter.operate();

@@ -16,12 +16,12 @@
 use super::format::{FRAME_BYTES, commit_encode, frame_begin};
 use super::lease::{self, Leases};
 use super::log::Log;
-use super::map::{HistoryBound, MultiVersionMap};
+use super::map::{HistoryBound, MultiVersionMap, memory_bytes};
+use super::reader::{Reader, State};
 use super::recovery::{OpenError, Recovery, recover};
 use super::snapshot::{SnapshotWriter, snapshot_name};
 use crate::contract::{
     Commit, CommitError, Condition, Entry, LeaseId, Op, Page, RangeQuery, ReadError, Revision,
-    USER_KEYS_BEGIN,
 };
 use crate::watch::{Change, CommitEvents, Watch, Watchers};
 use base::clock::Timestamp;
@@ -29,7 +29,7 @@ use base::disk::Disk;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 /// Sizes, all of them bounds or thresholds.
@@ -50,6 +50,11 @@ pub struct EngineOptions {
     pub history_bytes: usize,
     /// Commits that wait for one watcher before it has lagged.
     pub watch_queue_commits: usize,
+    /// Keys, values and what keeping them takes, at most: a commit that would go over is refused.
+    pub state_bytes_max: u64,
+    /// History, beyond `history_bytes`, that is kept for the sake of a backup under way. One that is so slow that more
+    /// is needed ends.
+    pub backup_history_bytes: usize,
 }
 
 impl Default for EngineOptions {
@@ -62,6 +67,8 @@ impl Default for EngineOptions {
             history_commits: 100_000,
             history_bytes: 64 << 20,
             watch_queue_commits: 1024,
+            state_bytes_max: 8 << 30,
+            backup_history_bytes: 256 << 20,
         }
     }
 }
@@ -94,8 +101,11 @@ pub struct Engine {
 struct Staged {
     tickets: Vec<(Ticket, Revision)>,
     commits: Vec<Arc<CommitEvents>>,
-    /// For each key that the batch changes, the revision that it will have; `None`: deleted.
-    keys: BTreeMap<Bytes, Option<Revision>>,
+    /// For each key that the batch changes, the length of the value and the revision that it will have; `None`:
+    /// deleted.
+    keys: BTreeMap<Bytes, Option<(usize, Revision)>>,
+    /// What the batch adds to the state, in memory.
+    growth: i64,
     /// The batch's record, begun.
     record: Vec<u8>,
 }
@@ -108,8 +118,7 @@ impl Engine {
     pub fn open(mut disk: Box<dyn Disk>, options: EngineOptions) -> Result<Engine, OpenError> {
         let recovered = recover(&mut *disk)?;
         let mut map = recovered.map;
-        let leases =
-            Leases::load(&map).map_err(|key| OpenError::Reserved { key: key.escape_ascii().to_string() })?;
+        let leases = Leases::load(&map).map_err(OpenError::reserved)?;
         let history = HistoryBound { commits: options.history_commits, bytes: options.history_bytes };
         map.trim(history, None);
         let durable = map.revision();
@@ -120,6 +129,8 @@ impl Engine {
             watch_queue_max: options.watch_queue_commits,
             failed: None,
             snapshot_at: None,
+            backups: BTreeMap::new(),
+            backup_history_bytes: options.backup_history_bytes,
         };
         Ok(Engine {
             disk,
@@ -149,6 +160,11 @@ impl Engine {
     /// The last durable revision.
     pub fn revision(&self) -> Revision {
         self.durable
+    }
+
+    /// What the durable state takes in memory, about: what [`EngineOptions::state_bytes_max`] bounds.
+    pub fn state_bytes(&self) -> u64 {
+        self.reader.state().map.state_bytes()
     }
 
     /// Why the engine has failed, if it has.
@@ -196,28 +212,44 @@ impl Engine {
     pub fn stage(&mut self, commit: Commit) -> Result<Ticket, CommitError> {
         commit.check()?;
         self.ready(commit.bytes())?;
-        let changes = {
+        let (changes, growth) = {
             let state = self.reader.state();
-            let modified = |key: &[u8]| match self.staged.keys.get(key) {
-                Some(staged) => *staged,
-                None => state.map.modified(key),
-            };
-            if let Some(unmet) = commit.conditions.iter().find(|condition| !holds(condition, &modified)) {
+            let present = |key: &[u8]| self.staged.present(&state.map, key);
+            if let Some(unmet) = commit.conditions.iter().find(|condition| !holds(condition, &present)) {
                 return Err(CommitError::Conflict { key: unmet.key().escape_ascii().to_string() });
             }
             self.leases.admit(&commit.ops)?;
-            changes(commit.ops, &modified, &mut self.leases)
+            let growth = commit.ops.iter().map(|op| op_growth(op, &present)).sum();
+            self.room(&state.map, growth)?;
+            let changes = changes(commit.ops, &present, &mut self.leases);
+            let growth = changes.iter().map(|change| change_growth(change, &present)).sum::<i64>();
+            (changes, growth)
         };
+        self.staged.growth += growth;
         Ok(self.stage_changes(changes))
+    }
+
+    /// Whether the state may grow by so much; it may always shrink.
+    fn room(&self, map: &MultiVersionMap, growth: i64) -> Result<(), CommitError> {
+        let (state, max) =
+            (map.state_bytes().saturating_add_signed(self.staged.growth), self.options.state_bytes_max);
+        match growth > 0 && state.saturating_add_signed(growth) > max {
+            true => Err(CommitError::Full(format!(
+                "its state takes {state} of {max} bytes, and {growth} more do not fit; deletions do"
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// Stages a new lease, which ends when it was not kept alive for `ttl`.
     pub fn lease_grant(&mut self, ttl: Duration, now: Timestamp) -> Result<(Ticket, LeaseId), CommitError> {
         LeaseId::ttl_check(ttl)?;
         self.ready(lease::END_BYTES_MAX)?;
+        self.room(&self.reader.state().map, lease::LEASE_MEMORY as i64)?;
         let id = lease::lease_id_new(self.incarnation(), Revision(self.revision_staged().0 + 1));
-        let change = self.leases.grant(id, ttl, now);
-        Ok((self.stage_changes(vec![change]), id))
+        let changes = vec![self.leases.grant(id, ttl, now)];
+        self.staged.growth += self.growth(&changes);
+        Ok((self.stage_changes(changes), id))
     }
 
     /// Lets a lease live for its whole time again; needs no flush. [`CommitError::LeaseExpired`] if it has ended.
@@ -233,6 +265,7 @@ impl Engine {
     pub fn lease_revoke(&mut self, id: LeaseId) -> Result<Ticket, CommitError> {
         self.ready(lease::END_BYTES_MAX)?;
         let changes = self.leases.end(id).ok_or(CommitError::LeaseExpired(id))?;
+        self.staged.growth += self.growth(&changes);
         Ok(self.stage_changes(changes))
     }
 
@@ -248,6 +281,7 @@ impl Engine {
             && let Some(id) = self.leases.due(now)
             && let Some(changes) = self.leases.end(id)
         {
+            self.staged.growth += self.growth(&changes);
             self.staged.push(CommitEvents { revision: Revision(self.revision_staged().0 + 1), changes });
         }
     }
@@ -262,6 +296,13 @@ impl Engine {
             true => Err(CommitError::OutOfBounds(format!("{staged} bytes are staged: flush first"))),
             false => Ok(()),
         }
+    }
+
+    /// What the changes add to the state, in memory.
+    fn growth(&self, changes: &[Change]) -> i64 {
+        let state = self.reader.state();
+        let present = |key: &[u8]| self.staged.present(&state.map, key);
+        changes.iter().map(|change| change_growth(change, &present)).sum()
     }
 
     /// The revision after everything that is staged.
@@ -300,7 +341,7 @@ impl Engine {
         staged.tickets.clear();
         staged.keys.clear();
         staged.record.clear();
-        self.staged = Staged { commits: Vec::new(), ..staged };
+        self.staged = Staged { commits: Vec::new(), growth: 0, ..staged };
         results
     }
 
@@ -399,35 +440,69 @@ impl Drop for Engine {
 }
 
 impl Staged {
+    /// The length of the key's value and its last change, after everything that is staged.
+    fn present(&self, map: &MultiVersionMap, key: &[u8]) -> Option<(usize, Revision)> {
+        match self.keys.get(key) {
+            Some(staged) => *staged,
+            None => map.present(key),
+        }
+    }
+
     fn push(&mut self, events: CommitEvents) {
         if self.record.len() < FRAME_BYTES {
             frame_begin(&mut self.record);
         }
         commit_encode(&mut self.record, &events.changes);
         for change in &events.changes {
-            self.keys.insert(change.key.clone(), change.value.as_ref().map(|_| events.revision));
+            let put = change.value.as_ref().map(|value| (value.len(), events.revision));
+            self.keys.insert(change.key.clone(), put);
         }
         self.commits.push(Arc::new(events));
     }
 }
 
-fn holds(condition: &Condition, modified: &impl Fn(&[u8]) -> Option<Revision>) -> bool {
+fn holds(condition: &Condition, present: &impl Fn(&[u8]) -> Option<(usize, Revision)>) -> bool {
     match condition {
-        Condition::Absent(key) => modified(key).is_none(),
-        Condition::Unchanged(key, revision) => modified(key) == Some(*revision),
+        Condition::Absent(key) => present(key).is_none(),
+        Condition::Unchanged(key, revision) => {
+            present(key).is_some_and(|(_, modified)| modified == *revision)
+        }
     }
+}
+
+/// What a change adds to the state, in memory.
+fn change_growth(change: &Change, present: &impl Fn(&[u8]) -> Option<(usize, Revision)>) -> i64 {
+    let size = |value_bytes| memory_bytes(change.key.len(), value_bytes) as i64;
+    let before = present(&change.key).map_or(0, |(value_bytes, _)| size(value_bytes));
+    change.value.as_ref().map_or(0, |value| size(value.len())) - before
+}
+
+/// What an operation adds to the state, in memory, at most: what it may free of a lease is not counted.
+fn op_growth(op: &Op, present: &impl Fn(&[u8]) -> Option<(usize, Revision)>) -> i64 {
+    let size = |value_bytes| memory_bytes(op.key().len(), value_bytes) as i64;
+    let before = present(op.key()).map_or(0, |(value_bytes, _)| size(value_bytes));
+    let after = match op {
+        Op::Put(_, value) => size(value.len()),
+        Op::PutLeased(_, value, _) => size(value.len()) + op.key().len() as i64 + lease::LEASE_MEMORY as i64,
+        Op::Delete(_) => 0,
+    };
+    after - before
 }
 
 /// What the operations change: a deletion of what is not there changes nothing. What is remembered of leases comes
 /// after what the caller asked for.
-fn changes(ops: Vec<Op>, modified: &impl Fn(&[u8]) -> Option<Revision>, leases: &mut Leases) -> Vec<Change> {
+fn changes(
+    ops: Vec<Op>,
+    present: &impl Fn(&[u8]) -> Option<(usize, Revision)>,
+    leases: &mut Leases,
+) -> Vec<Change> {
     let mut changes = Vec::with_capacity(ops.len());
     let mut remembered = Vec::new();
     for op in ops {
         let (key, value, lease) = match op {
             Op::Put(key, value) => (Bytes::from(key), Some(value.into()), None),
             Op::PutLeased(key, value, id) => (Bytes::from(key), Some(value.into()), Some(id)),
-            Op::Delete(key) if modified(&key).is_none() => continue,
+            Op::Delete(key) if present(&key).is_none() => continue,
             Op::Delete(key) => (Bytes::from(key), None, None),
         };
         remembered.extend(match lease {
@@ -438,125 +513,4 @@ fn changes(ops: Vec<Op>, modified: &impl Fn(&[u8]) -> Option<Revision>, leases: 
     }
     changes.append(&mut remembered);
     changes
-}
-
-/// The visible half of an engine.
-struct State {
-    map: MultiVersionMap,
-    history: HistoryBound,
-    watchers: Watchers,
-    watch_queue_max: usize,
-    failed: Option<String>,
-    /// The revision of the snapshot that is being written, which must stay readable.
-    snapshot_at: Option<Revision>,
-}
-
-impl State {
-    fn apply(&mut self, commits: Vec<Arc<CommitEvents>>) {
-        for events in commits {
-            self.watchers.publish(&events);
-            self.map.apply(events);
-        }
-        self.trim();
-    }
-
-    fn trim(&mut self) {
-        self.map.trim(self.history, self.snapshot_at);
-    }
-
-    fn fail(&mut self, why: &str) {
-        let why = self.failed.get_or_insert_with(|| why.to_owned());
-        self.watchers.close(why);
-    }
-
-    fn alive(&self) -> Result<(), ReadError> {
-        self.failed.as_ref().map_or(Ok(()), |why| Err(ReadError::Failed(why.clone())))
-    }
-}
-
-/// Reads and watches of an engine, from any thread: they see what is durable, all of it, in order.
-#[derive(Clone)]
-pub struct Reader {
-    incarnation: u64,
-    state: Arc<RwLock<State>>,
-}
-
-impl Reader {
-    /// See [`Engine::incarnation`].
-    pub fn incarnation(&self) -> u64 {
-        self.incarnation
-    }
-
-    /// The last durable revision.
-    pub fn revision(&self) -> Revision {
-        self.state().map.revision()
-    }
-
-    /// The key's present value.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Entry>, ReadError> {
-        self.read(key, None)
-    }
-
-    /// The key's value at a past revision.
-    pub fn get_at(&self, key: &[u8], revision: Revision) -> Result<Option<Entry>, ReadError> {
-        self.read(key, Some(revision))
-    }
-
-    fn read(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Entry>, ReadError> {
-        let state = self.state();
-        state.alive()?;
-        let entry = state.map.get(key, at)?;
-        Ok(entry.filter(|_| key >= USER_KEYS_BEGIN))
-    }
-
-    /// One page of a range of keys, at one revision.
-    pub fn range(&self, query: &RangeQuery) -> Result<Page, ReadError> {
-        let state = self.state();
-        state.alive()?;
-        state.map.range(query)
-    }
-
-    /// All entries under a prefix, at one revision; takes several pages if it must. Meant for read models, which
-    /// then watch from the revision given.
-    pub fn list(&self, prefix: &[u8]) -> Result<(Vec<Entry>, Revision), ReadError> {
-        let mut page = self.range(&RangeQuery::prefix(prefix))?;
-        let revision = page.revision;
-        let mut entries = page.entries;
-        while page.next.is_some() {
-            page = self.range(&RangeQuery::prefix(prefix).at(revision).after(page.next))?;
-            entries.append(&mut page.entries);
-        }
-        Ok((entries, revision))
-    }
-
-    /// The commits after `from` (the revision of the range that the watcher has read) that change keys under the
-    /// prefix, in order, whole, without a gap.
-    pub fn watch(&self, prefix: &[u8], from: Revision) -> Result<Watch, ReadError> {
-        let mut state = self.state_mut();
-        state.alive()?;
-        let backlog = state.map.commits_after(from)?;
-        let (feed, watch) = Watch::fed(prefix, backlog, state.watch_queue_max);
-        state.watchers.add(feed);
-        Ok(watch)
-    }
-
-    /// Forgets what can be read only before `up_to`, and gives the oldest revision that can still be read: earlier
-    /// than `up_to` while a snapshot is being written. Not remembered over a restart, which has its own history.
-    pub fn compact(&self, up_to: Revision) -> Result<Revision, ReadError> {
-        let mut state = self.state_mut();
-        state.alive()?;
-        let floor = state.snapshot_at.unwrap_or(up_to);
-        state.map.compact(up_to.min(floor));
-        Ok(state.map.oldest())
-    }
-
-    // A thread that panicked with the lock left a state that is whole: each change to it is complete or is not
-    // begun when anything in it can panic.
-    fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
 }

@@ -1,5 +1,5 @@
 //! The bytes on disk: the head of every file, the frame around every record, and the commits and entries within.
-//! Called by the log, the snapshots and recovery. All integers are little endian.
+//! Called by the log, the images (snapshots and backups) and recovery. All integers are little endian.
 //!
 //! Invariant: a checksum covers the place where its bytes stand (incarnation, file, offset), so that a record
 //! that was copied elsewhere, by a file system or inside somebody's value, is not taken for one.
@@ -7,6 +7,7 @@
 use crate::contract::Revision;
 use crate::watch::{Change, CommitEvents};
 use bytes::Bytes;
+use std::io::{self, Read};
 
 /// The version that this code writes, and the newest that it reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -14,12 +15,14 @@ pub(crate) const FORMAT_VERSION: u32 = 1;
 /// What a file is, told by its first eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileKind {
-    /// Which store this is; exists once the store was wholly made.
+    /// Which store this is, and where its log ends; exists once the store was wholly made.
     Identity,
     /// A segment of the log.
     Log,
     /// The whole state at one revision.
     Snapshot,
+    /// The same, to be carried elsewhere.
+    Backup,
 }
 
 impl FileKind {
@@ -28,6 +31,7 @@ impl FileKind {
             FileKind::Identity => b"NEPHIDEN",
             FileKind::Log => b"NEPHLOGS",
             FileKind::Snapshot => b"NEPHSNAP",
+            FileKind::Backup => b"NEPHBKUP",
         }
     }
 
@@ -36,6 +40,7 @@ impl FileKind {
             FileKind::Identity => b"NFid",
             FileKind::Log => b"NFlg",
             FileKind::Snapshot => b"NFsn",
+            FileKind::Backup => b"NFbk",
         }
     }
 }
@@ -53,7 +58,7 @@ pub(crate) const HEAD_BYTES: usize = 32;
 ///   +--------+---------+-------------+----------+--------+
 /// ```
 /// `revision`: of a log segment, the last durable revision before its first record (the segment's *base*); of a
-/// snapshot, the revision whose state it holds; of the identity, 0.
+/// snapshot or backup, the revision whose state it holds; of the identity, the base of the log's newest segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Head {
     pub kind: FileKind,
@@ -105,7 +110,7 @@ impl Head {
 /// Bytes of a frame before its body.
 pub(crate) const FRAME_BYTES: usize = 24;
 
-/// A checksummed record: in the log one batch of commits, in a snapshot one block of entries.
+/// A checksummed record: in the log one batch of commits, in a snapshot or backup one block of entries.
 ///
 /// ```text
 ///   0       4         8        12      16      24
@@ -118,8 +123,8 @@ pub(crate) const FRAME_BYTES: usize = 24;
 /// ```
 /// In the log, `mark` is the last revision that was durable when the batch was written, and `count` the commits in
 /// it, which have the revisions mark + 1 ..= mark + count; a frame without commits is written at an orderly stop,
-/// for its mark. In a snapshot, `mark` is the number of entries before this block and `count` of those in it; the
-/// block with count 0 is the last.
+/// for its mark. In a snapshot or backup, `mark` is the number of entries before this block and `count` of those in
+/// it; the block with count 0 is the last, and its body, in a backup alone, is when it was taken (8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Frame<'a> {
     pub mark: u64,
@@ -152,21 +157,96 @@ pub(crate) fn frame_decode<'a>(
     bytes: &'a [u8],
     offset: usize,
 ) -> Result<Frame<'a>, &'static str> {
-    let short = "the file ends within a record";
-    let rest = bytes.get(offset..).ok_or(short)?;
-    if rest.get(..4).ok_or(short)? != file.kind.frame_magic() {
-        return Err("a record's magic number is wrong");
-    }
+    frame_checked(file, bytes.get(offset..).ok_or(SHORT)?, offset as u64)
+}
+
+/// The frame that begins with `rest`, which stands at `offset`.
+fn frame_checked<'a>(file: &Head, rest: &'a [u8], offset: u64) -> Result<Frame<'a>, &'static str> {
+    let length = frame_length(file, rest)?;
+    let rest = rest.get(..length).ok_or(SHORT)?;
     let mut fields = Fields(&rest[4..]);
-    let checksum = fields.u32().ok_or(short)?;
-    let length = fields.u32().ok_or(short)? as usize;
-    let count = fields.u32().ok_or(short)?;
-    let mark = fields.u64().ok_or(short)?;
-    let body = fields.take(length).ok_or(short)?;
-    if frame_checksum(file, offset as u64, &rest[8..FRAME_BYTES + length]) != checksum {
+    let checksum = fields.u32().ok_or(SHORT)?;
+    fields.u32().ok_or(SHORT)?;
+    let count = fields.u32().ok_or(SHORT)?;
+    let mark = fields.u64().ok_or(SHORT)?;
+    if frame_checksum(file, offset, &rest[8..]) != checksum {
         return Err("a record's checksum is wrong");
     }
-    Ok(Frame { mark, count, body, end: offset + FRAME_BYTES + length })
+    Ok(Frame { mark, count, body: &rest[FRAME_BYTES..], end: offset as usize + length })
+}
+
+const SHORT: &str = "the file ends within a record";
+
+/// How long the frame is that begins so, all of it.
+fn frame_length(file: &Head, begin: &[u8]) -> Result<usize, &'static str> {
+    let begin = begin.get(..FRAME_BYTES).ok_or(SHORT)?;
+    if &begin[..4] != file.kind.frame_magic() {
+        return Err("a record's magic number is wrong");
+    }
+    let length = Fields(&begin[8..]).u32().ok_or(SHORT)?;
+    Ok(FRAME_BYTES + length as usize)
+}
+
+/// Why a file that is read from its begin to its end cannot be.
+#[derive(Debug)]
+pub(crate) enum StreamError {
+    /// What was written is not what is there.
+    Corrupt { offset: u64, why: &'static str },
+    /// Written by a newer program, in this version.
+    TooNew { version: u32 },
+    /// It cannot be read at all.
+    Io(io::Error),
+}
+
+/// The frames of a file, one after another: one of them is in memory at a time.
+pub(crate) struct FrameReader<R> {
+    pub head: Head,
+    source: R,
+    offset: u64,
+    buffer: Vec<u8>,
+}
+
+impl<R: Read> FrameReader<R> {
+    /// Reads the file's head.
+    pub(crate) fn open(kind: FileKind, mut source: R) -> Result<Self, StreamError> {
+        let mut buffer = Vec::new();
+        source.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut buffer).map_err(StreamError::Io)?;
+        let head = Head::decode(kind, &buffer).map_err(|error| match error {
+            HeadError::Damaged(why) => StreamError::Corrupt { offset: 0, why },
+            HeadError::TooNew(version) => StreamError::TooNew { version },
+        })?;
+        Ok(FrameReader { head, source, offset: HEAD_BYTES as u64, buffer })
+    }
+
+    /// Where the next frame begins.
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next frame, which must be there.
+    pub(crate) fn next(&mut self) -> Result<Frame<'_>, StreamError> {
+        let offset = self.offset;
+        let corrupt = |why| StreamError::Corrupt { offset, why };
+        self.buffer.clear();
+        self.fill(FRAME_BYTES)?;
+        let length = frame_length(&self.head, &self.buffer).map_err(corrupt)?;
+        // However long it says it is, no more is read than there is.
+        self.fill(length - FRAME_BYTES)?;
+        self.offset += length as u64;
+        frame_checked(&self.head, &self.buffer, offset).map_err(corrupt)
+    }
+
+    /// Whether nothing follows.
+    pub(crate) fn is_at_end(&mut self) -> Result<bool, StreamError> {
+        self.buffer.clear();
+        self.fill(1)?;
+        Ok(self.buffer.is_empty())
+    }
+
+    fn fill(&mut self, more: usize) -> Result<(), StreamError> {
+        let read = self.source.by_ref().take(more as u64).read_to_end(&mut self.buffer);
+        read.map(|_| ()).map_err(StreamError::Io)
+    }
 }
 
 /// The first whole frame after `offset`: what tells corruption in the middle of a file from a torn tail.
@@ -236,7 +316,7 @@ pub(crate) fn commit_decode(fields: &mut Fields<'_>, revision: Revision) -> Opti
     Some(CommitEvents { revision, changes })
 }
 
-/// Appends one entry of a snapshot's block.
+/// Appends one entry of a block.
 ///
 /// ```text
 ///   modified (8)  key length (2)  key  value length (4)  value
@@ -249,7 +329,7 @@ pub(crate) fn entry_encode(buffer: &mut Vec<u8>, key: &[u8], value: &[u8], modif
     buffer.extend_from_slice(value);
 }
 
-/// One entry of a snapshot's block; `None` if the bytes are none.
+/// One entry of a block; `None` if the bytes are none.
 pub(crate) fn entry_decode(fields: &mut Fields<'_>) -> Option<(Bytes, Bytes, Revision)> {
     let modified = Revision(fields.u64()?);
     let key_bytes = fields.u16()?.into();
@@ -285,7 +365,7 @@ impl<'a> Fields<'a> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
     }
 }

@@ -25,6 +25,9 @@ use std::time::Duration;
 const LEASE: &[u8] = b"\0lease/";
 const HELD: &[u8] = b"\0held/";
 
+/// What a lease takes in memory, about, and what each key attached to it takes beside itself.
+pub(crate) const LEASE_MEMORY: u64 = 512;
+
 /// Bytes that the end of a lease adds to a batch, at most.
 pub(crate) const END_BYTES_MAX: usize = (LeaseId::KEYS_MAX + 1) * 2 * (Commit::KEY_BYTES_MAX + 16);
 
@@ -157,6 +160,11 @@ impl Leases {
         }
         Some(Change { key: held_key(key), value: None })
     }
+}
+
+/// Whether the state says that a lease holds the key.
+pub(crate) fn is_held(map: &MultiVersionMap, key: &[u8]) -> bool {
+    map.modified(&held_key(key)).is_some()
 }
 
 /// The id of the lease that the commit of this revision grants: no other commit of the store has both numbers, not

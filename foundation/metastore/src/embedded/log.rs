@@ -5,6 +5,9 @@
 //!   00000000000000070123.log   head, base 70123| batch | batch |                 revisions 70_124 ..
 //! ```
 //!
+//! The identity names the newest segment, so that its loss is noticed too; it is replaced when a segment is begun,
+//! before that segment's first batch, which costs nothing per commit.
+//!
 //! Invariant: a batch is written only after the batch before it is durable, and a segment is made (head and
 //! directory entry durable) only after the segment before it is. So a batch's mark, and a segment's name, prove
 //! that everything before them was durable once, which is how recovery tells corruption from a torn tail.
@@ -81,6 +84,7 @@ impl Log {
             return Ok(());
         }
         let segment = segment_create(disk, self.incarnation, durable)?;
+        identity_write(disk, self.incarnation, durable)?;
         self.segments.push_back(segment);
         Ok(())
     }
@@ -93,6 +97,18 @@ impl Log {
         }
         Ok(())
     }
+}
+
+/// The file that says which store this is, and which segment of its log is the newest.
+pub(crate) const IDENTITY: &str = "identity";
+pub(crate) const IDENTITY_NEW: &str = "identity.new";
+
+/// Says durably which store this is, and that the log's newest segment, which must be durable, has this base.
+pub(crate) fn identity_write(disk: &mut dyn Disk, incarnation: u64, newest: Revision) -> io::Result<()> {
+    disk.append(IDENTITY_NEW, &Head { kind: FileKind::Identity, incarnation, revision: newest }.encode())?;
+    disk.sync(IDENTITY_NEW)?;
+    disk.rename(IDENTITY_NEW, IDENTITY)?;
+    disk.sync_directory()
 }
 
 /// Makes an empty segment, durably.

@@ -47,6 +47,7 @@ pub(crate) struct MultiVersionMap {
     history: VecDeque<Arc<CommitEvents>>,
     history_bytes: usize,
     live_bytes: u64,
+    live_entries: u64,
     oldest: Revision,
     revision: Revision,
 }
@@ -59,7 +60,8 @@ impl MultiVersionMap {
 
     /// Puts an entry of a snapshot.
     pub(crate) fn load(&mut self, key: Bytes, value: Bytes, modified: Revision) {
-        self.live_bytes += entry_bytes(&key, &value);
+        self.live_bytes += image_bytes(&key, &value);
+        self.live_entries += 1;
         let latest = Version { revision: modified, value: Some(value) };
         self.keys.insert(key, Versions { latest, older: VecDeque::new() });
     }
@@ -72,15 +74,35 @@ impl MultiVersionMap {
         self.oldest
     }
 
-    /// Roughly the size of a snapshot.
+    /// Roughly the size of an image.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.live_bytes
     }
 
+    /// Keys that exist.
+    pub(crate) fn live_entries(&self) -> u64 {
+        self.live_entries
+    }
+
+    /// What the live state takes in memory, as [`memory_bytes`] counts.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.live_bytes + self.live_entries * (ENTRY_MEMORY - ENTRY_IMAGE)
+    }
+
+    /// Keys and values of the history.
+    pub(crate) fn history_bytes(&self) -> usize {
+        self.history_bytes
+    }
+
     /// The revision at which the key was last changed, if it exists.
     pub(crate) fn modified(&self, key: &[u8]) -> Option<Revision> {
+        self.present(key).map(|(_, modified)| modified)
+    }
+
+    /// The present value's length and the revision at which it was put, if the key exists.
+    pub(crate) fn present(&self, key: &[u8]) -> Option<(usize, Revision)> {
         let latest = &self.keys.get(key)?.latest;
-        latest.value.as_ref().map(|_| latest.revision)
+        latest.value.as_ref().map(|value| (value.len(), latest.revision))
     }
 
     /// Makes the next commit the present.
@@ -88,7 +110,8 @@ impl MultiVersionMap {
         for change in &events.changes {
             let version = Version { revision: events.revision, value: change.value.clone() };
             if let Some(value) = &version.value {
-                self.live_bytes += entry_bytes(&change.key, value);
+                self.live_bytes += image_bytes(&change.key, value);
+                self.live_entries += 1;
             }
             match self.keys.entry(change.key.clone()) {
                 btree_map::Entry::Vacant(vacant) => {
@@ -98,7 +121,8 @@ impl MultiVersionMap {
                     let versions = occupied.get_mut();
                     let former = std::mem::replace(&mut versions.latest, version);
                     if let Some(value) = &former.value {
-                        self.live_bytes -= entry_bytes(&change.key, value);
+                        self.live_bytes -= image_bytes(&change.key, value);
+                        self.live_entries -= 1;
                     }
                     versions.older.push_back(former);
                 }
@@ -219,7 +243,18 @@ impl MultiVersionMap {
     }
 }
 
-/// What an entry adds to a snapshot.
-fn entry_bytes(key: &[u8], value: &[u8]) -> u64 {
-    (key.len() + value.len() + 14) as u64
+/// What an entry adds to its key and value in an image.
+const ENTRY_IMAGE: u64 = 14;
+/// What an entry adds to its key and value in memory: its place in the tree, two allocations, and what the allocator
+/// rounds them up by.
+const ENTRY_MEMORY: u64 = 192;
+
+/// What an entry adds to an image.
+fn image_bytes(key: &[u8], value: &[u8]) -> u64 {
+    (key.len() + value.len()) as u64 + ENTRY_IMAGE
+}
+
+/// What an entry takes in memory, about.
+pub(crate) fn memory_bytes(key_bytes: usize, value_bytes: usize) -> u64 {
+    (key_bytes + value_bytes) as u64 + ENTRY_MEMORY
 }

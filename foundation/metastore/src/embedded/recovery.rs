@@ -2,8 +2,16 @@
 //!
 //! The newest snapshot is read, and then the log from the segment that contains its revision. A record that is
 //! not whole is one of two things. If anything proves that it was durable once (a later record's mark, a later
-//! segment, a snapshot), it is corruption: the store refuses to open and says where. Otherwise it is the torn
-//! tail of a batch that was never acknowledged: it is cut off, and that is reported.
+//! segment, a snapshot, the identity), it is corruption: the store refuses to open and says where. Otherwise it is
+//! the torn tail of a batch that was never acknowledged: it is cut off, and that is reported.
+//!
+//! What cannot be told: damage to the last batch before a crash. Whether that batch was acknowledged is written
+//! nowhere but in what comes after it, and to write it with every batch would cost a second sync. An orderly stop
+//! writes it, and so does the next batch, and so does the next start.
+//!
+//! First all is read and nothing changed, which is also how a store is verified; then what a crash left is mended.
+//! The state is read from its snapshot block by block, and the log a segment at a time: neither is ever in memory
+//! whole beside the state.
 //!
 //! Invariant: what was read is made durable before anybody sees it, because it may have been in the operating
 //! system's memory only. A sync is not enough for that: if one has failed before, the kernel takes what it could
@@ -11,21 +19,19 @@
 //! part may not be durable, is written anew and installed by rename.
 
 use super::format::{
-    Fields, FileKind, Frame, HEAD_BYTES, Head, HeadError, commit_decode, frame_begin, frame_decode,
-    frame_find, frame_seal,
+    Fields, FileKind, Frame, HEAD_BYTES, Head, HeadError, StreamError, commit_decode, frame_begin,
+    frame_decode, frame_find, frame_seal,
 };
-use super::log::{Log, Segment, segment_create, segment_name};
+use super::log::{IDENTITY, IDENTITY_NEW, Log, Segment, identity_write, segment_create, segment_name};
 use super::map::MultiVersionMap;
-use super::snapshot::{SNAPSHOT_NEW, SnapshotError, snapshot_decode, snapshot_name};
+use super::snapshot::{SNAPSHOT_NEW, snapshot_name, snapshot_read};
 use crate::contract::Revision;
 use base::disk::Disk;
 use std::collections::VecDeque;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// The file that says which store this is.
-const IDENTITY: &str = "identity";
-const IDENTITY_NEW: &str = "identity.new";
 /// The newest segment, being written anew; of no meaning until it is renamed.
 const SEGMENT_NEW: &str = "segment.new";
 
@@ -60,6 +66,12 @@ pub enum OpenError {
         /// The key.
         key: String,
     },
+    /// There is no store, where one should be read and not made.
+    #[error("there is no store in {directory}", directory = directory.display())]
+    Absent {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// The disk failed.
     #[error("cannot {what}")]
     Io {
@@ -68,6 +80,12 @@ pub enum OpenError {
         /// The disk's answer.
         source: io::Error,
     },
+}
+
+impl OpenError {
+    pub(crate) fn reserved(key: Vec<u8>) -> Self {
+        OpenError::Reserved { key: key.escape_ascii().to_string() }
+    }
 }
 
 /// A batch that was being written at a crash and was never acknowledged: cut off.
@@ -99,84 +117,137 @@ pub(crate) struct Recovered {
     pub report: Recovery,
 }
 
-/// Reads the store on the disk, or makes an empty one.
+/// Reads the store on the disk and mends what a crash left, or makes an empty one.
 pub(crate) fn recover(disk: &mut dyn Disk) -> Result<Recovered, OpenError> {
-    let names = disk.list().map_err(io_error("list the store's files"))?;
-    for name in [SNAPSHOT_NEW, IDENTITY_NEW, SEGMENT_NEW] {
-        if names.iter().any(|there| there == name) {
-            disk.remove(name).map_err(io_error(format!("remove {name}")))?;
-        }
+    match examine(disk)? {
+        Some(found) => found.mend(disk),
+        None => create(disk),
     }
+}
+
+/// A store as its files say, which are as they were.
+pub(crate) struct Found {
+    pub map: MultiVersionMap,
+    pub report: Recovery,
+    pub incarnation: u64,
+    /// Files of no meaning.
+    leftovers: Vec<String>,
+    /// The segment that the identity names.
+    named: Revision,
+    /// What is whole of the segments that count.
+    segments: VecDeque<Segment>,
+    /// The newest segment's bytes, as far as they are whole.
+    newest: Vec<u8>,
+    /// Whether these prove themselves durable.
+    ends_in_mark: bool,
+}
+
+/// Reads the store on the disk, all of it, and changes nothing; `None` if there is no store.
+pub(crate) fn examine(disk: &dyn Disk) -> Result<Option<Found>, OpenError> {
+    let names = disk.list().map_err(io_error("list the store's files"))?;
     let mut segments = revisions(&names, ".log");
     let snapshots = revisions(&names, ".snapshot");
     if !names.iter().any(|name| name == IDENTITY) {
-        return create(disk, &segments, &snapshots);
+        return absent(disk, &segments, &snapshots).map(|()| None);
     }
-    let head = head_decode(FileKind::Identity, IDENTITY, &read(disk, IDENTITY)?)?;
-    let incarnation = head.incarnation;
+    let Head { incarnation, revision: named, .. } =
+        head_decode(FileKind::Identity, IDENTITY, &read(disk, IDENTITY)?)?;
+    let is_temporary = |name: &&String| [SNAPSHOT_NEW, IDENTITY_NEW, SEGMENT_NEW].contains(&name.as_str());
+    let mut leftovers: Vec<String> = names.iter().filter(is_temporary).cloned().collect();
 
     let snapshot = snapshots.last().copied().unwrap_or_default();
     let mut map = MultiVersionMap::default();
     if snapshot > Revision::default() {
-        map = snapshot_read(disk, incarnation, snapshot)?;
+        map = snapshot_read(disk, incarnation, snapshot).map_err(stream_error(&snapshot_name(snapshot)))?;
     }
-    if let Some(&last) = segments.last()
-        && segments.len() > 1
+    let mut proven = snapshot.max(named);
+    if let Some(&last) = segments.last().filter(|last| **last > named)
         && segment_is_unmade(disk, last)?
     {
-        let name = segment_name(last);
-        disk.remove(&name).map_err(io_error(format!("remove {name}")))?;
+        proven = last;
+        leftovers.push(segment_name(last));
         segments.pop();
-        replay(disk, map, incarnation, snapshot, &segments, last)
-    } else {
-        replay(disk, map, incarnation, snapshot, &segments, snapshot)
+    }
+    if !segments.contains(&named) {
+        return Err(corrupt(&segment_name(named), 0, "the segment of the log is missing"));
+    }
+    let mut found = replay(disk, map, incarnation, snapshot, &segments, proven)?;
+    // What a crash left between a snapshot's installation and the removal of what it replaced.
+    let counted = found.segments[0].base;
+    leftovers.extend(segments.iter().filter(|base| **base < counted).map(|base| segment_name(*base)));
+    leftovers.extend(snapshots.iter().filter(|older| **older < snapshot).map(|older| snapshot_name(*older)));
+    (found.named, found.leftovers) = (named, leftovers);
+    Ok(Some(found))
+}
+
+/// Whether there is no store, which is so until its identity is written, and not when that was lost.
+fn absent(disk: &dyn Disk, segments: &[Revision], snapshots: &[Revision]) -> Result<(), OpenError> {
+    let nothing = match segments {
+        [] => true,
+        [Revision(0)] => read(disk, &segment_name(Revision(0)))?.len() <= HEAD_BYTES,
+        _ => false,
+    };
+    match nothing && snapshots.is_empty() {
+        true => Ok(()),
+        false => Err(corrupt(IDENTITY, 0, "the file is missing beside files that hold commits")),
     }
 }
 
 /// An empty store. Its first segment is made before its identity, so that an identity without a log is a loss.
-fn create(
-    disk: &mut dyn Disk,
-    segments: &[Revision],
-    snapshots: &[Revision],
-) -> Result<Recovered, OpenError> {
-    let lost = corrupt(IDENTITY, 0, "the file is missing beside files that hold commits");
-    let base = Revision::default();
-    match segments {
-        [] => {}
-        [only] if *only == base => {
-            if read(disk, &segment_name(base))?.len() > HEAD_BYTES {
-                return Err(lost);
-            }
-            disk.remove(&segment_name(base)).map_err(io_error("remove an unfinished segment"))?;
-        }
-        _ => return Err(lost),
+fn create(disk: &mut dyn Disk) -> Result<Recovered, OpenError> {
+    let names = disk.list().map_err(io_error("list the store's files"))?;
+    let (incarnation, base) = (1, Revision::default());
+    let unfinished = [segment_name(base), SNAPSHOT_NEW.into(), IDENTITY_NEW.into()];
+    for name in names.iter().filter(|name| unfinished.contains(name)) {
+        disk.remove(name).map_err(io_error(format!("remove {name}")))?;
     }
-    if !snapshots.is_empty() {
-        return Err(lost);
-    }
-    let incarnation = 1;
-    let make = |disk: &mut dyn Disk| {
-        let segment = segment_create(disk, incarnation, base)?;
-        disk.append(IDENTITY_NEW, &Head { kind: FileKind::Identity, incarnation, revision: base }.encode())?;
-        disk.sync(IDENTITY_NEW)?;
-        disk.rename(IDENTITY_NEW, IDENTITY)?;
-        disk.sync_directory()?;
-        Ok(segment)
-    };
-    let segment = make(disk).map_err(io_error("make an empty store"))?;
+    let segment = store_make(disk, incarnation, base).map_err(io_error("make an empty store"))?;
     let log = Log { incarnation, segments: VecDeque::from([segment]) };
     Ok(Recovered { map: MultiVersionMap::default(), log, report: Recovery::default() })
 }
 
+/// Makes the store whose state at `base` is there already, as a snapshot or because it is empty.
+pub(crate) fn store_make(disk: &mut dyn Disk, incarnation: u64, base: Revision) -> io::Result<Segment> {
+    let segment = segment_create(disk, incarnation, base)?;
+    identity_write(disk, incarnation, base)?;
+    Ok(segment)
+}
+
+impl Found {
+    /// Bytes of the log that count.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Removes what has no meaning, and makes durable what was read.
+    fn mend(self, disk: &mut dyn Disk) -> Result<Recovered, OpenError> {
+        let incarnation = self.incarnation;
+        for name in &self.leftovers {
+            disk.remove(name).map_err(io_error(format!("remove {name}")))?;
+        }
+        let mut log = Log { incarnation, segments: self.segments };
+        let reached = self.map.revision();
+        if let Some(segment) = log.segments.back_mut() {
+            let proof = (!self.ends_in_mark).then_some(reached);
+            segment_renew(disk, incarnation, segment, self.newest, proof)
+                .map_err(io_error("write the newest segment anew"))?;
+            if segment.base != self.named {
+                identity_write(disk, incarnation, segment.base).map_err(io_error("write the identity"))?;
+            }
+        }
+        Ok(Recovered { map: self.map, log, report: self.report })
+    }
+}
+
 /// Reads the log after the snapshot. `proven` is a revision known to have been durable.
 fn replay(
-    disk: &mut dyn Disk,
+    disk: &dyn Disk,
     map: MultiVersionMap,
     incarnation: u64,
     snapshot: Revision,
     segments: &[Revision],
     proven: Revision,
-) -> Result<Recovered, OpenError> {
+) -> Result<Found, OpenError> {
     let Some(first) = segments.iter().rposition(|base| *base <= snapshot) else {
         let why = "the segment of the log is missing";
         return Err(corrupt(&segment_name(snapshot), 0, why));
@@ -186,29 +257,33 @@ fn replay(
     let mut reader =
         LogReader { map, incarnation, proven, reached: segments[first], ends_in_mark: false, report };
     let mut newest = Vec::new();
-    let mut log = Log { incarnation, segments: VecDeque::new() };
+    let mut counted = VecDeque::new();
     for (position, base) in segments.iter().enumerate().skip(first) {
         let is_last = position + 1 == segments.len();
         let name = segment_name(*base);
+        newest.clear();
         let bytes = read(disk, &name)?;
         let whole = reader.segment(&name, &bytes, *base, is_last)?;
         newest = bytes;
         newest.truncate(whole);
-        log.segments.push_back(Segment { base: *base, bytes: whole as u64 });
+        counted.push_back(Segment { base: *base, bytes: whole as u64 });
     }
     let reached = reader.reached;
     if reached < proven {
         let file = segment_name(segments[segments.len() - 1]);
-        let end = log.active_bytes();
-        return Err(corrupt(&file, end, &format!("the log ends at revision {} of {}", reached.0, proven.0)));
+        let why = format!("the log ends at revision {} of {}", reached.0, proven.0);
+        return Err(corrupt(&file, newest.len() as u64, &why));
     }
-    if let Some(segment) = log.segments.back_mut() {
-        let proof = (!reader.ends_in_mark).then_some(reached);
-        segment_renew(disk, incarnation, segment, newest, proof)
-            .map_err(io_error("write the newest segment anew"))?;
-    }
-    remove_obsolete(disk, &segments[..first], snapshot)?;
-    Ok(Recovered { map: reader.map, log, report: reader.report })
+    Ok(Found {
+        map: reader.map,
+        report: reader.report,
+        incarnation,
+        leftovers: Vec::new(),
+        named: Revision::default(),
+        segments: counted,
+        newest,
+        ends_in_mark: reader.ends_in_mark,
+    })
 }
 
 /// Puts a copy of the segment in its place, followed by a mark that proves it durable, if one is asked for.
@@ -231,16 +306,6 @@ fn segment_renew(
     disk.rename(SEGMENT_NEW, &segment_name(segment.base))?;
     disk.sync_directory()?;
     segment.bytes = bytes.len() as u64;
-    Ok(())
-}
-
-/// What a crash left between a snapshot's installation and the removal of what it replaced.
-fn remove_obsolete(disk: &mut dyn Disk, segments: &[Revision], snapshot: Revision) -> Result<(), OpenError> {
-    let names = disk.list().map_err(io_error("list the store's files"))?;
-    let older = revisions(&names, ".snapshot").into_iter().filter(|revision| *revision < snapshot);
-    for name in segments.iter().map(|base| segment_name(*base)).chain(older.map(snapshot_name)) {
-        disk.remove(&name).map_err(io_error(format!("remove {name}")))?;
-    }
     Ok(())
 }
 
@@ -325,17 +390,13 @@ fn segment_is_unmade(disk: &dyn Disk, base: Revision) -> Result<bool, OpenError>
     Ok(bytes.len() <= HEAD_BYTES && matches!(Head::decode(FileKind::Log, &bytes), Err(HeadError::Damaged(_))))
 }
 
-fn snapshot_read(
-    disk: &dyn Disk,
-    incarnation: u64,
-    revision: Revision,
-) -> Result<MultiVersionMap, OpenError> {
-    let name = snapshot_name(revision);
-    let bytes = read(disk, &name)?;
-    snapshot_decode(&bytes, incarnation, revision).map_err(|error| match error {
-        SnapshotError::Corrupt { offset, why } => corrupt(&name, offset, why),
-        SnapshotError::TooNew { version } => OpenError::TooNew { version },
-    })
+/// What an image's reader says of this file.
+pub(crate) fn stream_error(name: &str) -> impl FnOnce(StreamError) -> OpenError {
+    move |error| match error {
+        StreamError::Corrupt { offset, why } => corrupt(name, offset, why),
+        StreamError::TooNew { version } => OpenError::TooNew { version },
+        StreamError::Io(source) => io_error(format!("read {name}"))(source),
+    }
 }
 
 fn head_decode(kind: FileKind, name: &str, bytes: &[u8]) -> Result<Head, OpenError> {

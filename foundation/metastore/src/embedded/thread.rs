@@ -9,14 +9,16 @@
 //! Invariant: one process owns the directory, by a lock that the kernel drops with the process.
 //! Invariant: while there is no lease, the thread sleeps until something is queued.
 
-use super::engine::{Engine, EngineOptions, Reader};
+use super::backup::{Backup, BackupError};
+use super::engine::{Engine, EngineOptions};
+use super::reader::Reader;
 use super::recovery::{OpenError, io_error};
 use crate::contract::{
     Commit, CommitError, Entry, LeaseError, LeaseId, Page, RangeQuery, ReadError, Revision,
 };
 use crate::store::{Backend, Busy, OnDone, Pending};
 use crate::watch::Watch;
-use base::clock::SteadyClock;
+use base::clock::{SteadyClock, Timestamp};
 use base::disk::{Disk, RealDisk};
 use rustix::fs::FlockOperation;
 use std::fs::{File, OpenOptions};
@@ -26,10 +28,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 /// The file whose lock the owner of the directory holds; it contains the owner's process id.
-const LOCK: &str = "LOCK";
+pub(super) const LOCK: &str = "LOCK";
 /// Commits in one batch.
 const BATCH_COMMITS_MAX: usize = 4096;
 /// A batch is closed when its record has reached this many bytes.
@@ -40,13 +42,15 @@ const BATCH_BYTES_MAX: usize = 4 << 20;
 pub struct StoreOptions {
     /// The engine's.
     pub engine: EngineOptions,
-    /// Commits that may wait for the store's thread. They are at most 1 MiB each.
+    /// Commits that may wait for the store's thread.
     pub queue_commits: usize,
+    /// Keys and values of these, at most (but one commit may always wait).
+    pub queue_bytes: usize,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        StoreOptions { engine: EngineOptions::default(), queue_commits: 1024 }
+        StoreOptions { engine: EngineOptions::default(), queue_commits: 1024, queue_bytes: 64 << 20 }
     }
 }
 
@@ -55,12 +59,15 @@ impl Default for StoreOptions {
 pub(crate) struct Embedded {
     // Before `_thread`: the queue ends first, and with it the thread that is then waited for.
     queue: mpsc::Sender<Request>,
+    /// A permit is a byte of a commit that waits in the queue.
+    room: Arc<Semaphore>,
+    room_max: usize,
     reader: Reader,
     _thread: Arc<Thread>,
 }
 
 enum Request {
-    Commit(Commit, OnDone),
+    Commit(Commit, OnDone, OwnedSemaphorePermit),
     LeaseGrant(Duration, oneshot::Sender<Result<LeaseId, LeaseError>>),
     LeaseKeepAlive(LeaseId, oneshot::Sender<Result<(), LeaseError>>),
     LeaseRevoke(LeaseId, oneshot::Sender<Result<(), LeaseError>>),
@@ -97,6 +104,8 @@ impl Embedded {
         }
         let reader = engine.reader();
         let (queue, requests) = mpsc::channel(options.queue_commits.max(1));
+        let room_max = options.queue_bytes.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let room = Arc::new(Semaphore::new(room_max));
         let run = move || {
             Owner { engine, requests, clock: SteadyClock::start(), batch: Vec::new() }.run();
             // Held until the engine is closed.
@@ -104,7 +113,37 @@ impl Embedded {
         };
         let thread = std::thread::Builder::new().name("metastore".to_owned()).spawn(run);
         let thread = Arc::new(Thread(Some(thread.map_err(io_error("start the store's thread"))?)));
-        Ok(Embedded { queue, reader, _thread: thread })
+        Ok(Embedded { queue, room, room_max, reader, _thread: thread })
+    }
+
+    /// The bytes that a commit takes in the queue.
+    fn permits(&self, commit: &Commit) -> u32 {
+        commit.bytes().clamp(1, self.room_max) as u32
+    }
+
+    /// Queues a commit if there is room at once; else gives it back.
+    fn queue_try(&self, commit: Commit, on_done: OnDone) -> Result<(), (Commit, OnDone)> {
+        let Ok(room) = self.room.clone().try_acquire_many_owned(self.permits(&commit)) else {
+            return Err((commit, on_done));
+        };
+        match self.queue.try_send(Request::Commit(commit, on_done, room)) {
+            Err(mpsc::error::TrySendError::Full(Request::Commit(commit, on_done, _))) => {
+                Err((commit, on_done))
+            }
+            Err(mpsc::error::TrySendError::Closed(Request::Commit(_, on_done, _))) => {
+                on_done(Err(stopped()));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Queues a commit, and waits for room if it must.
+    async fn queue_wait(&self, commit: Commit, on_done: OnDone) {
+        // Neither is ever closed; a thread that has panicked drops the request, and with it the answer's sender.
+        if let Ok(room) = self.room.clone().acquire_many_owned(self.permits(&commit)).await {
+            let _ = self.queue.send(Request::Commit(commit, on_done, room)).await;
+        }
     }
 
     /// Queues a request about a lease, and waits for its answer.
@@ -129,31 +168,18 @@ impl Backend for Embedded {
         let (sender, answer) = oneshot::channel();
         // Whoever asked may have gone; the commit happens all the same.
         let on_done: OnDone = Box::new(move |result| drop(sender.send(result)));
-        let waiting = match self.queue.try_send(Request::Commit(commit, on_done)) {
-            // With a whole handle: a sender alone would keep the thread running that a drop waits for.
-            Err(mpsc::error::TrySendError::Full(request)) => Some((self.clone(), request)),
-            // A closed queue has dropped the answer's sender, which the receiver tells.
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
-        };
+        // With a whole handle: a sender alone would keep the thread running that a drop waits for.
+        let waiting = self.queue_try(commit, on_done).err().map(|refused| (self.clone(), refused));
         Box::pin(async move {
-            if let Some((embedded, request)) = waiting {
-                let _ = embedded.queue.send(request).await;
+            if let Some((embedded, (commit, on_done))) = waiting {
+                embedded.queue_wait(commit, on_done).await;
             }
             answer.await.unwrap_or_else(|_| Err(stopped()))
         })
     }
 
     fn submit(&self, commit: Commit, on_done: OnDone) -> Result<(), Busy> {
-        match self.queue.try_send(Request::Commit(commit, on_done)) {
-            Err(mpsc::error::TrySendError::Full(Request::Commit(commit, on_done))) => {
-                Err(Busy { commit, on_done })
-            }
-            Err(mpsc::error::TrySendError::Closed(Request::Commit(_, on_done))) => {
-                on_done(Err(stopped()));
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        self.queue_try(commit, on_done).map_err(|(commit, on_done)| Busy { commit, on_done })
     }
 
     fn revision(&self) -> Pending<'_, Result<Revision, ReadError>> {
@@ -183,6 +209,10 @@ impl Backend for Embedded {
 
     fn compact(&self, up_to: Revision) -> Pending<'_, Result<Revision, ReadError>> {
         Box::pin(async move { self.reader.compact(up_to) })
+    }
+
+    fn backup(&self) -> Result<Backup, BackupError> {
+        self.reader.backup(Timestamp::now()).map_err(|error| BackupError::Failed(error.to_string()))
     }
 
     fn lease_grant(&self, ttl: Duration) -> Pending<'_, Result<LeaseId, LeaseError>> {
@@ -286,7 +316,7 @@ impl Owner {
 
     fn stage(&mut self, request: Request) {
         let answer = match request {
-            Request::Commit(commit, on_done) => {
+            Request::Commit(commit, on_done, _room) => {
                 let known = self.engine.stage(commit).err().map(Err);
                 Answer { on_done, known }
             }
@@ -315,11 +345,10 @@ impl Owner {
                 // The tickets are those of the flush, in the same order.
                 None => flushed.next().map_or_else(|| Err(stopped()), |(_, result)| result),
                 // It was judged against commits that may not have happened.
-                Some(Ok(_) | Err(CommitError::Conflict { .. } | CommitError::LeaseExpired(_)))
-                    if failed.is_some() =>
-                {
-                    Err(CommitError::Failed(failed.clone().unwrap_or_default()))
-                }
+                Some(
+                    Ok(_)
+                    | Err(CommitError::Conflict { .. } | CommitError::LeaseExpired(_) | CommitError::Full(_)),
+                ) if failed.is_some() => Err(CommitError::Failed(failed.clone().unwrap_or_default())),
                 Some(known) => known,
             };
             on_done(result);
@@ -360,20 +389,35 @@ fn receive_within(requests: &mut mpsc::Receiver<Request>, wait: Duration) -> Pol
     }
 }
 
+/// Takes the directory's lock as a reader among others; none if no process has ever owned the directory.
+pub(super) fn lock_shared(directory: &Path) -> Result<Option<File>, OpenError> {
+    let mut file = match File::open(directory.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io_error("open the lock file"))?,
+    };
+    lock_take(&mut file, FlockOperation::NonBlockingLockShared)?;
+    Ok(Some(file))
+}
+
+fn lock_take(file: &mut File, operation: FlockOperation) -> Result<(), OpenError> {
+    match rustix::fs::flock(&*file, operation) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut holder = String::new();
+            // The holder may be writing its id just now; that it holds the lock is certain all the same.
+            let _ = file.read_to_string(&mut holder);
+            Err(OpenError::Locked { pid: holder.trim().parse().ok() })
+        }
+        Err(error) => Err(io_error("lock the store")(error.into())),
+    }
+}
+
 /// Takes the directory's lock, which lasts as long as the file is open.
-fn lock(directory: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let open =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(directory.join(LOCK));
     let mut file = open.map_err(io_error("open the lock file"))?;
-    if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        if error != rustix::io::Errno::WOULDBLOCK {
-            return Err(io_error("lock the store")(error.into()));
-        }
-        let mut holder = String::new();
-        // The holder may be writing its id just now; that it holds the lock is certain all the same.
-        let _ = file.read_to_string(&mut holder);
-        return Err(OpenError::Locked { pid: holder.trim().parse().ok() });
-    }
+    lock_take(&mut file, FlockOperation::NonBlockingLockExclusive)?;
     let written = (|| -> io::Result<()> {
         file.set_len(0)?;
         file.rewind()?;

@@ -89,14 +89,78 @@ fn after_an_orderly_stop_the_last_batch_is_proven_too() {
 fn a_lost_file_is_missed() {
     let (disk, engine) = filled();
     drop(engine);
-    let files: Vec<String> = disk.files().into_keys().collect();
-    let newest = files.iter().rfind(|name| name.ends_with(".log")).unwrap();
-    for name in files.iter().filter(|name| *name != newest) {
+    for name in disk.files().keys() {
         let damaged = disk.copy();
         assert!(damaged.file_lose(name));
         let opened = Engine::open(damaged.mount(), small()).map(|engine| engine.revision());
         assert!(matches!(opened, Err(OpenError::Corrupt { .. })), "{name}: {opened:?}");
     }
+}
+
+#[test]
+fn the_newest_segment_is_missed_however_young_it_is() {
+    for commits in 0..40u8 {
+        let disk = MemoryDisk::new();
+        let mut engine = Engine::open(disk.mount(), small()).unwrap();
+        for number in 0..commits {
+            commit(&mut engine, "key", vec![number; 100]).unwrap();
+        }
+        drop(engine);
+        let (newest, bytes) = disk.files().into_iter().rfind(|(name, _)| name.ends_with(".log")).unwrap();
+        let lost = disk.copy();
+        assert!(lost.file_lose(&newest));
+        let cut = disk.copy();
+        let mut writer = cut.mount();
+        writer.truncate(&newest, 31).unwrap();
+        writer.sync(&newest).unwrap();
+        for damaged in [lost, cut] {
+            let opened = Engine::open(damaged.mount(), small()).map(|engine| engine.revision());
+            let Err(OpenError::Corrupt { file, .. }) = opened else { panic!("{commits}: {opened:?}") };
+            assert_eq!((file, bytes > 31), (newest.clone(), true));
+        }
+    }
+}
+
+#[test]
+fn a_full_store_takes_deletions_and_nothing_that_makes_it_grow() {
+    let disk = MemoryDisk::new();
+    let options = EngineOptions { state_bytes_max: 100_000, ..small() };
+    let mut engine = Engine::open(disk.mount(), options).unwrap();
+    let mut keys = 0;
+    let full = loop {
+        match commit(&mut engine, &format!("{keys}"), vec![0; 1000]) {
+            Ok(_) => keys += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, CommitError::Full(_)) && (75..100).contains(&keys), "{keys}: {full}");
+    assert!(engine.state_bytes() <= 100_000 && engine.state_bytes() > 97_000);
+    let now = base::clock::Timestamp::from_unix_ms(1);
+    let ttl = std::time::Duration::from_secs(1);
+    commit(&mut engine, "0", vec![1; 1000]).unwrap();
+    commit(&mut engine, "0", vec![1; 10]).unwrap();
+    // What is staged counts, both ways.
+    let (_, lease) = engine.lease_grant(ttl, now).unwrap();
+    let free = (100_000 - engine.state_bytes()) as usize;
+    engine.stage(put("1", vec![1; 1000 + free - 300])).unwrap();
+    assert!(matches!(engine.stage(put("2", vec![1; 1400])), Err(CommitError::Full(_))));
+    assert!(matches!(engine.lease_grant(ttl, now), Err(CommitError::Full(_))));
+    engine.stage(Commit { conditions: vec![], ops: vec![Op::Delete("3".into())] }).unwrap();
+    engine.stage(Commit { conditions: vec![], ops: vec![Op::PutLeased("3".into(), vec![], lease)] }).unwrap();
+    assert!(engine.flush().iter().all(|(_, result)| result.is_ok()));
+    let counted = engine.state_bytes();
+    drop(engine);
+    // A store that holds more than it may by now opens, and takes deletions.
+    let options = EngineOptions { state_bytes_max: 1000, ..small() };
+    let mut engine = Engine::open(disk.mount(), options).unwrap();
+    assert_eq!(engine.state_bytes(), counted);
+    engine.expire(now);
+    engine.expire(now + ttl);
+    engine.flush();
+    assert_eq!(engine.get(b"3").unwrap(), None);
+    assert!(matches!(commit(&mut engine, "new", vec![]), Err(CommitError::Full(_))));
+    engine.stage(Commit { conditions: vec![], ops: vec![Op::Delete("1".into())] }).unwrap();
+    assert!(engine.flush()[0].1.is_ok());
 }
 
 #[test]

@@ -1,36 +1,74 @@
-//! The engine beside a model that keeps the whole state at every revision.
+//! What the contract says, kept as the whole state at every revision; and how an engine's state is read.
 
-use base::disk::memory::MemoryDisk;
+use base::clock::Timestamp;
 use metastore::{
-    Commit, CommitError, CommitEvents, Condition, Engine, EngineOptions, Entry, Key, Op, RangeQuery,
-    ReadError, Revision, Ticket, Value, Watch, WatchEnd,
+    Commit, CommitError, Condition, Engine, EngineOptions, Entry, Key, LeaseId, Op, RangeQuery, ReadError,
+    Revision, Value,
 };
-use proptest::prelude::*;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 /// Each key's value and last change.
 pub type State = BTreeMap<Key, (Value, Revision)>;
 
+/// How long every lease lives that is not kept alive.
+pub const TTL: Duration = Duration::from_secs(10);
+
+/// The leases there are, and what is attached to them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Leases {
+    pub live: BTreeSet<LeaseId>,
+    pub held: BTreeMap<Key, LeaseId>,
+}
+
 /// All states, by revision.
 #[derive(Clone, Debug)]
-pub struct Model(pub Vec<State>);
+pub struct Model {
+    states: Vec<(State, Leases)>,
+    /// When leases end, as far as a time was told since the last start.
+    deadlines: BTreeMap<LeaseId, Timestamp>,
+}
 
 impl Model {
     pub fn new() -> Self {
-        Model(vec![State::new()])
+        Model { states: vec![Default::default()], deadlines: BTreeMap::new() }
     }
 
     pub fn revision(&self) -> Revision {
-        Revision(self.0.len() as u64 - 1)
+        Revision(self.states.len() as u64 - 1)
+    }
+
+    pub fn at(&self, revision: Revision) -> &State {
+        &self.states[revision.0 as usize].0
     }
 
     pub fn present(&self) -> &State {
-        &self.0[self.0.len() - 1]
+        self.at(self.revision())
+    }
+
+    pub fn leases(&self) -> &Leases {
+        &self.states[self.states.len() - 1].1
+    }
+
+    /// A start, which found this revision.
+    pub fn restart(&mut self, revision: Revision) {
+        self.states.truncate(revision.0 as usize + 1);
+        self.deadlines.clear();
+    }
+
+    fn push(&mut self, state: State, leases: Leases) -> Revision {
+        self.states.push((state, leases));
+        self.revision()
+    }
+
+    fn next(&self) -> (State, Leases, Revision) {
+        let (state, leases) = self.states[self.states.len() - 1].clone();
+        (state, leases, Revision(self.revision().0 + 1))
     }
 
     /// What the contract says of a commit within bounds.
     pub fn commit(&mut self, commit: &Commit) -> Result<Revision, CommitError> {
-        let mut state = self.present().clone();
+        let (mut state, mut leases, next) = self.next();
         for condition in &commit.conditions {
             let holds = match condition {
                 Condition::Absent(key) => !state.contains_key(key),
@@ -40,26 +78,78 @@ impl Model {
                 return Err(CommitError::Conflict { key: condition.key().escape_ascii().to_string() });
             }
         }
-        let next = Revision(self.revision().0 + 1);
         let mut changed = false;
         for op in &commit.ops {
+            let held = match op {
+                Op::PutLeased(_, _, id) if !leases.live.contains(id) => {
+                    return Err(CommitError::LeaseExpired(*id));
+                }
+                Op::PutLeased(key, _, id) => leases.held.insert(key.clone(), *id),
+                Op::Put(key, _) | Op::Delete(key) => leases.held.remove(key),
+            };
             changed |= match op {
-                // Its leases are never ended here.
                 Op::Put(key, value) | Op::PutLeased(key, value, _) => {
                     state.insert(key.clone(), (value.clone(), next));
                     true
                 }
                 Op::Delete(key) => state.remove(key).is_some(),
             };
+            assert!(held.is_none() || changed, "what is held exists");
         }
         if changed {
-            self.0.push(state);
+            self.push(state, leases);
         }
         Ok(self.revision())
     }
 
-    fn entries(&self, at: Revision, prefix: &[u8]) -> Vec<Entry> {
-        let under = self.0[at.0 as usize].iter().filter(|(key, _)| key.starts_with(prefix));
+    pub fn grant(&mut self, id: LeaseId, now: Timestamp) -> Revision {
+        let (state, mut leases, _) = self.next();
+        assert!(leases.live.insert(id), "an id is given once");
+        self.deadlines.insert(id, now + TTL);
+        self.push(state, leases)
+    }
+
+    pub fn keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<(), CommitError> {
+        match self.leases().live.contains(&id) {
+            true => {
+                self.deadlines.insert(id, now + TTL);
+                Ok(())
+            }
+            false => Err(CommitError::LeaseExpired(id)),
+        }
+    }
+
+    pub fn revoke(&mut self, id: LeaseId) -> Result<Revision, CommitError> {
+        let (mut state, mut leases, _) = self.next();
+        if !leases.live.remove(&id) {
+            return Err(CommitError::LeaseExpired(id));
+        }
+        self.deadlines.remove(&id);
+        let gone: Vec<Key> =
+            leases.held.iter().filter(|(_, holder)| **holder == id).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            leases.held.remove(&key);
+            state.remove(&key);
+        }
+        Ok(self.push(state, leases))
+    }
+
+    /// Ends the leases whose time is over, in the order of their ends.
+    pub fn expire(&mut self, now: Timestamp) {
+        for id in self.leases().live.clone() {
+            self.deadlines.entry(id).or_insert(now + TTL);
+        }
+        let mut due: Vec<(Timestamp, LeaseId)> =
+            self.deadlines.iter().map(|(id, deadline)| (*deadline, *id)).collect();
+        due.retain(|(deadline, _)| *deadline <= now);
+        due.sort_unstable();
+        for (_, id) in due {
+            self.revoke(id).expect("a deadline is a live lease's");
+        }
+    }
+
+    pub fn entries(&self, at: Revision, prefix: &[u8]) -> Vec<Entry> {
+        let under = self.at(at).iter().filter(|(key, _)| key.starts_with(prefix));
         under
             .map(|(key, (value, modified))| Entry {
                 key: key.clone(),
@@ -70,13 +160,13 @@ impl Model {
     }
 
     /// What a watch of the prefix after `from` must deliver, each commit's changes in the order of their keys.
-    fn events(&self, from: Revision, prefix: &[u8]) -> Vec<(Revision, BTreeMap<Key, Option<Value>>)> {
+    pub fn events(&self, from: Revision, prefix: &[u8]) -> Vec<(Revision, BTreeMap<Key, Option<Value>>)> {
         let mut events = Vec::new();
-        for revision in from.0 as usize + 1..self.0.len() {
-            let (before, after) = (&self.0[revision - 1], &self.0[revision]);
+        for revision in from.0 + 1..=self.revision().0 {
+            let (before, after) = (self.at(Revision(revision - 1)), self.at(Revision(revision)));
             let mut changes = BTreeMap::new();
             for (key, (value, modified)) in after {
-                if modified.0 == revision as u64 {
+                if modified.0 == revision {
                     changes.insert(key.clone(), Some(value.clone()));
                 }
             }
@@ -84,11 +174,17 @@ impl Model {
                 .extend(before.keys().filter(|key| !after.contains_key(*key)).map(|key| (key.clone(), None)));
             changes.retain(|key, _| key.starts_with(prefix));
             if !changes.is_empty() {
-                events.push((Revision(revision as u64), changes));
+                events.push((Revision(revision), changes));
             }
         }
         events
     }
+}
+
+/// All of an engine's present.
+pub fn state_of(engine: &Engine) -> State {
+    let entry = |entry: Entry| (entry.key, (entry.value, entry.modified));
+    read_all(engine, b"", None, 7).unwrap().into_iter().map(entry).collect()
 }
 
 /// Every page of a range, read with a cursor at one revision.
@@ -113,64 +209,6 @@ pub fn read_all(
     }
 }
 
-fn drain(watch: &mut Watch) -> Vec<(Revision, BTreeMap<Key, Option<Value>>)> {
-    let mut events = Vec::new();
-    while let Some(CommitEvents { revision, changes }) = watch.try_next().unwrap().as_deref() {
-        let change = |change: &metastore::Change| {
-            (change.key.to_vec(), change.value.as_ref().map(|value| value.to_vec()))
-        };
-        events.push((*revision, changes.iter().map(change).collect()));
-    }
-    events
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// Conditions are judged against what the model holds then: `Some(0)` the key's revision, others a wrong one.
-    Stage(Vec<(u8, Option<u64>)>, Vec<(u8, Option<u16>)>),
-    Flush,
-    Maintain,
-    Compact(u64),
-    Reopen,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let condition = (0..6u8, prop_oneof![Just(None), Just(Some(0)), Just(Some(0)), (1..4u64).prop_map(Some)]);
-    let op = (0..6u8, proptest::option::weighted(0.7, 0..600u16));
-    let stage = (proptest::collection::vec(condition, 0..2), proptest::collection::vec(op, 0..4));
-    prop_oneof![
-        8 => stage.prop_map(|(conditions, ops)| Step::Stage(conditions, ops)),
-        4 => Just(Step::Flush),
-        3 => Just(Step::Maintain),
-        1 => (0..10u64).prop_map(Step::Compact),
-        1 => Just(Step::Reopen),
-    ]
-}
-
-fn key(number: u8) -> Key {
-    [b"c".as_slice(), b"c/1", b"c/2", b"c\xff", b"d", b"d/1"][number as usize].to_vec()
-}
-
-fn commit(model: &Model, conditions: &[(u8, Option<u64>)], ops: &[(u8, Option<u16>)]) -> Commit {
-    let condition = |(number, expected): &(u8, Option<u64>)| match expected {
-        None => Condition::Absent(key(*number)),
-        Some(wrong) => {
-            let modified = model.present().get(&key(*number)).map_or(Revision(1), |(_, modified)| *modified);
-            Condition::Unchanged(key(*number), Revision(modified.0 + wrong))
-        }
-    };
-    let mut by_key = BTreeMap::new();
-    by_key.extend(ops.iter().cloned());
-    let op = |(number, length): (u8, Option<u16>)| match length {
-        Some(length) => Op::Put(key(number), vec![number; length.into()]),
-        None => Op::Delete(key(number)),
-    };
-    Commit {
-        conditions: conditions.iter().map(condition).collect(),
-        ops: by_key.into_iter().map(op).collect(),
-    }
-}
-
 pub fn small() -> EngineOptions {
     EngineOptions {
         segment_bytes: 2048,
@@ -180,83 +218,7 @@ pub fn small() -> EngineOptions {
         history_commits: 12,
         history_bytes: 8192,
         watch_queue_commits: 1000,
-    }
-}
-
-fn check(engine: &Engine, durable: &Model) {
-    assert_eq!(engine.revision(), durable.revision());
-    for revision in 0..=durable.revision().0 {
-        let at = Revision(revision);
-        for prefix in [b"".as_slice(), b"c", b"c/", b"c\xff"] {
-            match read_all(engine, prefix, Some(at), 2) {
-                Ok(entries) => assert_eq!(entries, durable.entries(at, prefix)),
-                Err(ReadError::Compacted { oldest }) => assert!(at < oldest && oldest <= durable.revision()),
-                Err(error) => panic!("{error}"),
-            }
-        }
-        match engine.watch(b"c/", at) {
-            Ok(mut watch) => assert_eq!(drain(&mut watch), durable.events(at, b"c/")),
-            Err(error) => assert!(matches!(error, ReadError::Compacted { .. }), "{error}"),
-        }
-    }
-    let next = Revision(durable.revision().0 + 1);
-    assert_eq!(engine.get_at(b"c", next), Err(ReadError::Future { newest: durable.revision() }));
-    for number in 0..6 {
-        let entry = engine.get(&key(number)).unwrap().map(|entry| (entry.value, entry.modified));
-        assert_eq!(entry.as_ref(), durable.present().get(&key(number)));
-    }
-}
-
-fn run(steps: Vec<Step>) {
-    let disk = MemoryDisk::new();
-    let mut engine = Engine::open(disk.mount(), small()).unwrap();
-    let mut watch = engine.watch(b"", Revision(0)).unwrap();
-    let mut watched = Vec::new();
-    let (mut staged, mut durable) = (Model::new(), Model::new());
-    let mut expected: Vec<(Ticket, Result<Revision, CommitError>)> = Vec::new();
-    for step in steps {
-        match step {
-            Step::Stage(conditions, ops) => {
-                let commit = commit(&staged, &conditions, &ops);
-                let outcome = staged.commit(&commit);
-                match engine.stage(commit) {
-                    Ok(ticket) => expected.push((ticket, outcome)),
-                    Err(error) => assert_eq!(Err(error), outcome),
-                }
-            }
-            Step::Flush => {
-                assert_eq!(engine.flush(), std::mem::take(&mut expected));
-                durable = staged.clone();
-            }
-            Step::Maintain => {
-                engine.maintain();
-            }
-            Step::Compact(back) => {
-                let up_to = Revision(durable.revision().0.saturating_sub(back));
-                assert!(engine.compact(up_to).unwrap() <= durable.revision());
-            }
-            Step::Reopen => {
-                watched.extend(drain(&mut watch));
-                drop(engine);
-                assert!(matches!(watch.try_next(), Err(WatchEnd::Closed(_))));
-                engine = Engine::open(disk.mount(), small()).unwrap();
-                assert_eq!((&engine.recovery().torn, engine.incarnation()), (&None, 1));
-                watch = engine.watch(b"", engine.revision()).unwrap();
-                expected.clear();
-                staged = durable.clone();
-            }
-        }
-        check(&engine, &durable);
-    }
-    watched.extend(drain(&mut watch));
-    assert_eq!(watched, durable.events(Revision(0), b""));
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn the_engine_is_its_model(steps in proptest::collection::vec(step(), 1..80)) {
-        run(steps);
+        backup_history_bytes: 8192,
+        ..EngineOptions::default()
     }
 }

@@ -62,8 +62,10 @@ fn launched(cloud: &Testbed, zones: &[&str]) -> Vec<String> {
         let launches = launches.into_iter().map(|launch| launch.join());
         let instances: Vec<String> = launches.map(|id| id.expect("an instance is launched")).collect();
         let seen = watch.join().expect("instances can be described meanwhile");
+        // The launch's own answer said `pending` (see `launch`); it may have passed before anybody looked again.
         for instance in &instances {
-            assert_eq!(seen[instance], json!(["pending", "running"]), "{seen}");
+            let states = &seen[instance];
+            assert!([json!(["pending", "running"]), json!(["running"])].contains(states), "{seen}");
         }
         instances
     })

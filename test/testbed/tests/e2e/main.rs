@@ -9,5 +9,6 @@ mod crash;
 mod first_light;
 mod oracle;
 mod resilience;
+mod restore;
 mod teardown;
 mod unprivileged;
