@@ -17,8 +17,9 @@ pub type Value = Vec<u8>;
 /// The first key that is not the engines' own.
 pub(crate) const USER_KEYS_BEGIN: &[u8] = &[1];
 
-/// The store's revision: raised by one with every commit that changed something (the store's own included, which
-/// grant and end leases); 0 is the empty store. A commit without effect (no operations, or only deletions of keys
+/// The store's revision: raised by every commit that changed something. Not always by one: the store's own commits
+/// take some (which end leases, and in some engines grant them), and so do other stores that share an engine. 0 is the
+/// store before its first commit, empty. A commit without effect (no operations, or only deletions of keys
 /// that are not there) is answered with the revision before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
@@ -293,7 +294,7 @@ pub struct Page {
 pub struct LeaseId(pub u64);
 
 impl LeaseId {
-    /// Keys attached to one lease, so that its end is one commit.
+    /// Keys attached to one lease, so that its end is one commit. etcd does not count them, and ends any number at once.
     pub const KEYS_MAX: usize = Commit::OPS_MAX - 1;
     /// The shortest time to live.
     pub const TTL_MIN: Duration = Duration::from_secs(1);

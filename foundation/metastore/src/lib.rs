@@ -59,7 +59,7 @@ pub use embedded::{
     backup_verify, restore, restore_disk, verify, verify_disk,
 };
 pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
-pub use migrate::{MigrateError, Migrated, UNFINISHED, migrate};
+pub use migrate::{MigrateError, Migrated, UNFINISHED, embedded_target, migrate};
 pub use place::{PlaceError, StorePlace};
 pub use store::{Backend, Busy, OnDone, Pending, Store, WeakStore};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

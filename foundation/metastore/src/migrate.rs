@@ -9,9 +9,13 @@
 //! Invariant: memory holds a page of each store, however large they are.
 
 use crate::{
-    Commit, CommitError, Condition, Entry, Key, Op, Pending, RangeQuery, ReadError, Revision, Store, shard,
+    Commit, CommitError, Condition, Entry, Key, Op, Pending, RangeQuery, ReadError, RestoreError,
+    RestoreOptions, Revision, Store, StoreOptions, restore, shard,
 };
+use base::disk::memory::MemoryDisk;
 use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
 
 /// The key that a target holds while it is not whole.
 pub const UNFINISHED: &[u8] = b"migration/unfinished";
@@ -40,6 +44,7 @@ pub enum MigrateError {
     #[error("the target is not empty: it has the key {0}")]
     NotEmpty(String),
     /// The target cannot have an incarnation above the source's. Nothing was done.
+    /// An embedded target is made by [`embedded_target`].
     #[error("the target's incarnation is {to}, must be above {from}, and cannot be raised while it is open")]
     Incarnation {
         /// The source's.
@@ -101,6 +106,24 @@ pub async fn migrate(
     to.commit(finished).await.map_err(MigrateError::Write)?;
     progress(done);
     Ok(done)
+}
+
+/// Makes this directory, which must be empty or not there, an empty embedded store of an incarnation above `above`:
+/// what an embedded target must be, because its incarnation does not change while it is open.
+pub fn embedded_target(directory: &Path, above: u64) -> Result<Store, RestoreError> {
+    let unmade = |error: crate::BackupError| RestoreError::Io {
+        what: "make an empty store".to_owned(),
+        source: io::Error::other(error),
+    };
+    let empty = Store::over(MemoryDisk::new().mount(), StoreOptions::default())?;
+    let mut backup = empty.backup().map_err(unmade)?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = backup.next_piece().map_err(unmade)? {
+        bytes.extend(piece);
+    }
+    let options = RestoreOptions { replace: false, incarnation_min: above + 1 };
+    restore(&bytes[..], directory, options)?;
+    Ok(Store::open(directory)?)
 }
 
 async fn copy(

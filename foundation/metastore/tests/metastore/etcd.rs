@@ -5,6 +5,8 @@ use metastore::{
     Commit, CommitError, Condition, EtcdError, EtcdOptions, LeaseError, Op, RangeQuery, ReadError, Revision,
     Store, WatchEnd,
 };
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 fn put(key: &str, value: &str) -> Commit {
@@ -154,5 +156,84 @@ fn the_refusal_names_the_condition_and_the_lease() {
         let both = Commit { conditions: vec![], ops: vec![leased("one", kept), leased("two", ended)] };
         assert_eq!(store.commit(both).await, Err(CommitError::LeaseExpired(ended)));
         assert_eq!(store.get(b"one").await, Ok(None));
+    });
+}
+
+/// An authority, and what it has signed for a name: certificate and key, as files.
+fn certificates(directory: &Path) -> Vec<String> {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    std::fs::write(directory.join("ca.pem"), authority.self_signed(&authority_key).unwrap().pem()).unwrap();
+    let issuer = Issuer::from_params(&authority, &authority_key);
+    for name in ["store.nephos", "client"] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let signed = params.signed_by(&key, &issuer).unwrap();
+        std::fs::write(directory.join(format!("{name}.pem")), signed.pem()).unwrap();
+        std::fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    }
+    let file = |name: &str| directory.join(name).display().to_string();
+    vec![
+        format!("--cert-file={}", file("store.nephos.pem")),
+        format!("--key-file={}", file("store.nephos.key")),
+        format!("--trusted-ca-file={}", file("ca.pem")),
+        "--client-cert-auth".to_owned(),
+    ]
+}
+
+#[test]
+fn both_sides_prove_who_they_are() {
+    let member = Member::start_with(certificates);
+    let file = |name: &str| member.directory.path().join(name).display().to_string();
+    let ca = format!("{}?ca={}", member.url("tls"), file("ca.pem"));
+    let identity = format!("cert={}&key={}", file("client.pem"), file("client.key"));
+    let store = open(&format!("{ca}&{identity}&name=store.nephos"));
+    let revision = wait(store.commit(put("key", "value"))).unwrap();
+    assert_eq!(wait(store.get(b"key")).unwrap().unwrap().modified, revision);
+    for (wrong, why) in [
+        (format!("{ca}&{identity}"), "not valid for name"),
+        // TLS 1.3 tells it after the handshake, so that it may look like a break.
+        (format!("{ca}&name=store.nephos"), ""),
+        (format!("{}?tls=true&{identity}&name=store.nephos", member.url("tls")), "UnknownIssuer"),
+        (format!("{ca}&cert=/nowhere&key=/nowhere"), "/nowhere"),
+        (member.url("tls"), ""),
+    ] {
+        let mut options = EtcdOptions::parse(&wrong).unwrap();
+        options.patience = Duration::ZERO;
+        let refused = wait(Store::etcd(options)).unwrap_err().to_string();
+        assert!(refused.contains(why), "{wrong}: {refused}");
+    }
+}
+
+#[test]
+fn etcds_own_users_are_signed_in() {
+    let member = Member::start();
+    wait(async {
+        let address = format!("127.0.0.1:{}", member.port);
+        let mut admin = etcd_client::Client::connect([address], None).await.unwrap();
+        for user in ["root", "cell"] {
+            admin.user_add(user, "secret", None).await.unwrap();
+            admin.role_add(user).await.unwrap();
+            admin.user_grant_role(user, user).await.unwrap();
+        }
+        let own = etcd_client::Permission::read_write("cell/").with_prefix();
+        admin.role_grant_permission("cell", own).await.unwrap();
+        admin.auth_enable().await.unwrap();
+        let url = |user: &str, prefix: &str| format!("etcd://{user}127.0.0.1:{}/{prefix}", member.port);
+        let store = Store::etcd(EtcdOptions::parse(&url("cell:secret@", "cell")).unwrap()).await.unwrap();
+        store.commit(put("key", "value")).await.unwrap();
+        let (entries, revision) = store.list(b"").await.unwrap();
+        assert_eq!(entries.len(), 1);
+        let mut watch = store.watch(b"", revision).await.unwrap();
+        store.commit(put("key", "other")).await.unwrap();
+        watch.next().await.unwrap();
+        for (user, prefix) in [("", "cell"), ("cell:wrong@", "cell"), ("cell:secret@", "region")] {
+            let mut options = EtcdOptions::parse(&url(user, prefix)).unwrap();
+            options.patience = Duration::ZERO;
+            let refused = Store::etcd(options).await;
+            assert!(matches!(refused, Err(EtcdError::Unavailable(_))), "{user} {prefix}: {refused:?}");
+        }
     });
 }

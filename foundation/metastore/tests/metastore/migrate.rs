@@ -2,7 +2,10 @@
 
 use crate::server::{Member, wait};
 use base::disk::memory::MemoryDisk;
-use metastore::{Commit, EtcdOptions, MigrateError, Migrated, Op, Store, StoreOptions, UNFINISHED, migrate};
+use metastore::{
+    Commit, EtcdOptions, MigrateError, Migrated, Op, Store, StoreOptions, UNFINISHED, embedded_target,
+    migrate,
+};
 use std::sync::{Arc, Mutex};
 
 fn embedded() -> Store {
@@ -95,4 +98,22 @@ fn a_source_that_changes_leaves_a_target_that_says_so() {
     let refused = wait(migrate(&from, &to, &nothing_left_out, &mut progress));
     assert!(matches!(refused, Err(MigrateError::Changed(_))), "{refused:?}");
     assert!(wait(to.get(UNFINISHED)).unwrap().is_some());
+}
+
+#[test]
+fn a_store_moves_from_etcd_into_a_directory() {
+    let member = Member::start();
+    let from = etcd(&member, "source");
+    fill(&from);
+    assert_eq!(wait(from.incarnation_raise(4)), Ok(5));
+    let from = etcd(&member, "source");
+    let directory = tempfile::tempdir().unwrap();
+    let to = embedded_target(directory.path(), from.incarnation()).unwrap();
+    let done = wait(migrate(&from, &to, &nothing_left_out, &mut |_| ())).unwrap();
+    assert_eq!((done.entries, done.verified), (601, 601));
+    assert!(done.incarnation > 5 && done.incarnation == to.incarnation());
+    drop(to);
+    let to = Store::open(directory.path()).unwrap();
+    assert_eq!((pairs(&to), to.incarnation()), (pairs(&from), done.incarnation));
+    assert!(embedded_target(directory.path(), 9).is_err(), "it is not empty");
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -44,15 +44,24 @@ pub fn healthy(host: &str, port: u16) -> bool {
 pub struct Member {
     pub port: u16,
     peer_port: u16,
-    directory: TempDir,
+    pub directory: TempDir,
     child: Option<Child>,
+    /// Arguments besides; with TLS, clients are served at `https`.
+    more: Vec<String>,
 }
 
 impl Member {
     /// Starts it, and waits until it answers.
     pub fn start() -> Member {
+        Self::start_with(|_| vec![])
+    }
+
+    /// Starts it with more arguments, for which files may be made in its directory.
+    pub fn start_with(more: impl Fn(&Path) -> Vec<String>) -> Member {
         let directory = tempfile::tempdir().unwrap();
-        let mut member = Member { port: port_free(), peer_port: port_free(), directory, child: None };
+        let more = more(directory.path());
+        let (port, peer_port) = (port_free(), port_free());
+        let mut member = Member { port, peer_port, directory, child: None, more };
         member.start_again();
         member
     }
@@ -74,8 +83,10 @@ impl Member {
     pub fn start_again(&mut self) {
         self.kill();
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let (client, peer) =
-            (format!("http://127.0.0.1:{}", self.port), format!("http://127.0.0.1:{}", self.peer_port));
+        let scheme = if self.more.is_empty() { "http" } else { "https" };
+        let client = format!("{scheme}://127.0.0.1:{}", self.port);
+        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let health = port_free();
         let mut etcd = Command::new("etcd");
         etcd.args(["--name", "one", "--logger", "zap", "--log-level", "warn"])
             .arg("--data-dir")
@@ -83,12 +94,14 @@ impl Member {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("one={peer}")])
+            .args(["--listen-metrics-urls", &format!("http://127.0.0.1:{health}")])
+            .args(&self.more)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
         self.child = Some(etcd.spawn().expect("etcd runs (Debian package etcd-server)"));
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !healthy("127.0.0.1", self.port) {
+        while !healthy("127.0.0.1", health) {
             if Instant::now() > deadline {
                 panic!("etcd does not answer\n{}", std::fs::read_to_string(self.log()).unwrap_or_default());
             }
