@@ -48,6 +48,10 @@ pub fn empty_key() -> Status {
     Status::invalid_argument(EMPTY_KEY)
 }
 
+/// Bytes of the longest namespace: a role and an instance's name, which is a label of a host name. What a caller may
+/// commit does not depend on its own.
+pub const NAMESPACE_BYTES_MAX: usize = 128;
+
 /// What etcd has a word for among the contract's bounds, said before the engine looks.
 #[allow(clippy::result_large_err)]
 pub fn bounds(commit: &Commit) -> Result<(), Status> {
@@ -58,7 +62,8 @@ pub fn bounds(commit: &Commit) -> Result<(), Status> {
     if keys.any(<[u8]>::is_empty) {
         return Err(empty_key());
     }
-    if commit.bytes() > Commit::BYTES_MAX {
+    let keys = commit.conditions.len() + commit.ops.len();
+    if commit.bytes() > Commit::BYTES_MAX + NAMESPACE_BYTES_MAX * keys {
         return Err(Status::invalid_argument(TOO_LARGE));
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! The process around the store: the engine, the server, signals.
 
+use crate::answer::NAMESPACE_BYTES_MAX;
 use crate::caller::Callers;
 use crate::config::StoreConfig;
 use crate::etcdserverpb::kv_server::KvServer;
@@ -13,7 +14,7 @@ use crate::maintenance::Maintenance;
 use crate::watch::Watches;
 use contract::link;
 use contract::trust::{Credentials, TrustError};
-use metastore::{Commit, OpenError, Store};
+use metastore::{Commit, EngineOptions, OpenError, Store, StoreOptions};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -106,7 +107,9 @@ pub async fn serve(config: StoreConfig) -> Result<(), StoreError> {
 pub async fn serve_until(config: StoreConfig, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
     let credentials = Credentials::open(&config.credentials)?;
     let (path, directory) = (config.directory.clone(), config.directory.display().to_string());
-    let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+    let engine = EngineOptions { prefix_bytes: NAMESPACE_BYTES_MAX, ..EngineOptions::default() };
+    let options = StoreOptions { engine, ..StoreOptions::default() };
+    let opened = tokio::task::spawn_blocking(move || Store::open_with(&path, options)).await;
     let store = opened
         .map_err(|_| StoreError::Ended("the opening of the store"))?
         .map_err(|source| StoreError::Open { directory, source })?;

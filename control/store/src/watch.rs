@@ -153,7 +153,14 @@ impl Stream {
             first => Revision(revision(first)?.0.saturating_sub(1)),
         };
         let prefix = prefix(&create.key, end.as_deref());
-        let watch = self.store.watch(&prefix, from).await?;
+        let (from, watch) = match self.store.watch(&prefix, from).await {
+            // The oldest revision that can be read can be watched, from the one after it: whoever begins there has
+            // read the state at it. What that very revision put is not said again.
+            Err(ReadError::Compacted { oldest }) if oldest.0 == from.0 + 1 => {
+                (oldest, self.store.watch(&prefix, oldest).await?)
+            }
+            watch => (from, watch?),
+        };
         let feed = Feed {
             id,
             store: self.store.clone(),

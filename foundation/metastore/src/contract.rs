@@ -77,6 +77,12 @@ impl Commit {
 
     /// Whether the commit keeps the contract's bounds, which every engine asks before anything else.
     pub fn check(&self) -> Result<(), CommitError> {
+        self.check_within(0)
+    }
+
+    /// [`Commit::check`] for an engine that keeps callers apart by a prefix of at most so many bytes before each of
+    /// their keys: what a caller may commit must not depend on it.
+    pub(crate) fn check_within(&self, prefix_bytes: usize) -> Result<(), CommitError> {
         let out = |what: String| Err(CommitError::OutOfBounds(what));
         if self.conditions.len() > Self::OPS_MAX || self.ops.len() > Self::OPS_MAX {
             return out(format!(
@@ -86,12 +92,13 @@ impl Commit {
                 Self::OPS_MAX
             ));
         }
-        self.keys_check()?;
+        self.keys_check(Self::KEY_BYTES_MAX + prefix_bytes)?;
         if let Some(op) = self.ops.iter().find(|op| op.value_bytes() > Self::VALUE_BYTES_MAX) {
             return out(format!("a value of {} bytes; at most {}", op.value_bytes(), Self::VALUE_BYTES_MAX));
         }
-        if self.bytes() > Self::BYTES_MAX {
-            return out(format!("{} bytes; at most {}", self.bytes(), Self::BYTES_MAX));
+        let bytes_max = Self::BYTES_MAX + prefix_bytes * (self.conditions.len() + self.ops.len());
+        if self.bytes() > bytes_max {
+            return out(format!("{} bytes; at most {bytes_max}", self.bytes()));
         }
         if self.ops.len() > 1 {
             let mut keys: Vec<&[u8]> = self.ops.iter().map(Op::key).collect();
@@ -103,13 +110,13 @@ impl Commit {
         Ok(())
     }
 
-    fn keys_check(&self) -> Result<(), CommitError> {
+    fn keys_check(&self, key_bytes_max: usize) -> Result<(), CommitError> {
         let out = |what: String| Err(CommitError::OutOfBounds(what));
         let mut owner = None;
         let condition_keys = self.conditions.iter().map(Condition::key);
         for key in condition_keys.chain(self.ops.iter().map(Op::key)) {
-            if key.is_empty() || key.len() > Self::KEY_BYTES_MAX {
-                return out(format!("a key of {} bytes; 1 to {}", key.len(), Self::KEY_BYTES_MAX));
+            if key.is_empty() || key.len() > key_bytes_max {
+                return out(format!("a key of {} bytes; 1 to {key_bytes_max}", key.len()));
             }
             if key < USER_KEYS_BEGIN {
                 return out(format!("key {} is reserved: it begins with byte 0", key.escape_ascii()));

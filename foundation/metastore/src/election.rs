@@ -206,8 +206,10 @@ impl Election {
                     Ok(Ok(commit)) if !commit.changes.iter().any(gone) => {}
                     // However the watch ends, the store is asked again.
                     Ok(_) => break,
-                    // A watch may wait for a store that is gone, and a candidate must know that it is.
-                    Err(_) => drop(asked(store, &query).await?),
+                    // A watch may wait for a store that is gone, and a candidate must know that it is; and a leader
+                    // that is gone is gone, whatever the watch has said of it.
+                    Err(_) if asked(store, &query).await?.entries.is_empty() => return Ok(()),
+                    Err(_) => {}
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod contract;
 mod etcdctl;
 mod rules;
 mod server;

@@ -50,6 +50,8 @@ pub struct EngineOptions {
     pub history_bytes: usize,
     /// Commits that wait for one watcher before it has lagged.
     pub watch_queue_commits: usize,
+    /// Bytes of the longest prefix that keeps callers apart, for a server before whose keys it stands.
+    pub prefix_bytes: usize,
     /// Keys, values and what keeping them takes, at most: a commit that would go over is refused.
     pub state_bytes_max: u64,
     /// History, beyond `history_bytes`, that is kept for the sake of a backup under way. One that is so slow that more
@@ -67,6 +69,7 @@ impl Default for EngineOptions {
             history_commits: 100_000,
             history_bytes: 64 << 20,
             watch_queue_commits: 1024,
+            prefix_bytes: 0,
             state_bytes_max: 8 << 30,
             backup_history_bytes: 256 << 20,
         }
@@ -210,7 +213,7 @@ impl Engine {
     /// Takes a commit into the batch, if it keeps the contract's bounds and its conditions hold after everything
     /// that is durable or staged. Its fate is told by the next [`Engine::flush`], or here, if it is refused.
     pub fn stage(&mut self, commit: Commit) -> Result<Ticket, CommitError> {
-        commit.check()?;
+        commit.check_within(self.options.prefix_bytes)?;
         self.ready(commit.bytes())?;
         let (changes, growth) = {
             let state = self.reader.state();
