@@ -1,31 +1,43 @@
 //! The ledger on disk. Opened once by [`crate::serve`]; written by one thread, one change after the other.
 //!
 //! A change is one frame at the journal's end and one flush. When the journal has grown longer than the state, the
-//! state is written as a new snapshot, and the journal begins again: at any time the two are bounded by the state.
-//! Each change has a sequence number; a snapshot has that of the last change in it, and what the journal still holds
-//! from before is passed over.
+//! state is written as a new snapshot, which names a new journal: at any time the two are bounded by the state.
 //!
-//! Damage is reported, put aside as `ledger.journal.damaged` or `ledger.snapshot.damaged`, and gone on from with what
-//! is certain. Damage in a snapshot costs the VMs that it hits; damage in the journal may hide a newer word about
-//! *any* VM (that it was stopped, that it is gone), so only what stands behind it is believed. VMs that have files
-//! here and no record any more are left alone until a document names them (see [`Ledger::damaged`]).
+//! ```text
+//!   journal N+1 made, durable ──► snapshot that names it written beside ──► renamed, durable ──► journal N removed
+//!                                 (a failure up to here changes nothing)
+//! ```
+//!
+//! Each change has a sequence number; a snapshot has that of the last change in it. A journal that held changes is
+//! never gone on with by another process: what that one reads may stand in memory alone, after a flush that failed, so
+//! it is written as a new snapshot before anything is acted on.
+//!
+//! Damage is reported, kept as `ledger.*.damaged-N` for whoever wants to look at it, and gone on from with what is
+//! certain. VMs that have files here and no record any more are left alone until a document names them (see
+//! [`Ledger::damaged`]).
 
-use super::stored::{StoredChange, vm_decode, vm_encode};
-use super::{HostRecord, Ledger, LedgerChange, VmRecord, frame};
-use base::generation::{Generation, Term};
+use super::frame::{self, FILE_HEAD_BYTES, FileKind, OtherVersion};
+use super::journal::{self, Journal};
+use super::replay::{Files, JOURNAL, Replay, SNAPSHOT};
+use super::stored::{StoredChange, vm_encode};
+use super::{HostRecord, Ledger, LedgerChange};
 use base::ids::InstanceId;
-use frame::Piece;
-use prost::Message;
+use base::random::Random;
+use prost::bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-const SNAPSHOT: &str = "ledger.snapshot";
-const JOURNAL: &str = "ledger.journal";
+/// Where a snapshot is written before it takes its name.
+const SNAPSHOT_NEW: &str = ".ledger.snapshot.new";
 /// A journal shorter than this is not worth a snapshot.
 const JOURNAL_BYTES_MIN: u64 = 256 * 1024;
+/// How often the length that is worth a snapshot a journal may grow to, while none can be written.
+const JOURNAL_GROWTH_MAX: u64 = 16;
+/// How many copies of a damaged file are kept.
+const DAMAGED_MAX: u32 = 16;
 
 /// What can be wrong with the ledger's directory.
 #[derive(Debug, thiserror::Error)]
@@ -59,223 +71,241 @@ fn file_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error
 #[derive(Debug)]
 pub struct LedgerDirectory {
     directory: PathBuf,
-    journal: File,
-    /// Where the next frame goes.
-    journal_bytes: u64,
-    /// Behind that may be what a failed write left.
-    tail_unknown: bool,
+    state: State,
+    journal: Journal,
+    /// How long the journal gets before the next snapshot is tried.
+    snapshot_due: u64,
     snapshot_bytes: u64,
+    /// A newer snapshot, which names another journal, may have taken the name or not.
+    snapshot_unsure: bool,
+}
+
+/// What a snapshot holds.
+#[derive(Debug)]
+struct State {
     /// Of the last change.
     sequence: u64,
     host: HostRecord,
     /// Each VM's record as it is stored.
-    vms: BTreeMap<InstanceId, Vec<u8>>,
+    vms: BTreeMap<InstanceId, Bytes>,
+}
+
+/// A snapshot could not be written.
+struct SnapshotFailure {
+    error: LedgerError,
+    /// It may have taken the name all the same.
+    unsure: bool,
 }
 
 impl LedgerDirectory {
-    /// Reads the ledger of `directory`, which is made if it does not exist.
+    /// Reads the ledger of `directory`, which is made if it does not exist. What it answers is durable.
     pub fn open(directory: &Path) -> Result<(Self, Ledger), LedgerError> {
         let vms = directory.join("vms");
         std::fs::create_dir_all(&vms).map_err(file_error("make", &vms))?;
-        let old = directory.join("host.pb");
-        if old.exists() {
-            return Err(LedgerError::Version { path: old, what: "one file for each VM".into() });
-        }
-        let mut replay = Replay::default();
-        let snapshot_path = directory.join(SNAPSHOT);
-        let snapshot = read_file(&snapshot_path)?;
-        replay.snapshot(&snapshot).map_err(|version| version_error(&snapshot_path, version))?;
-        let journal_path = directory.join(JOURNAL);
-        let journal_read = read_file(&journal_path)?;
-        let torn_at =
-            replay.journal(&journal_read).map_err(|version| version_error(&journal_path, version))?;
-        let mut options = File::options();
-        let journal = options.create(true).truncate(false).write(true).mode(0o600).open(&journal_path);
-        let journal = journal.map_err(file_error("open", &journal_path))?;
-        let mut ledger = Ledger { host: replay.host, ..Ledger::default() };
-        ledger.host_damaged = replay.damage.join("; ");
-        let mut kept = BTreeMap::new();
-        for (id, (record, bytes)) in replay.vms {
+        older_refuse(directory)?;
+        let files = files_read(directory)?;
+        let Replay { host, vms: records, sequence, damage, tail, .. } =
+            Replay::read(&files).map_err(|(name, OtherVersion(version))| LedgerError::Version {
+                path: directory.join(name),
+                what: format!("format {version}"),
+            })?;
+        let mut ledger = Ledger { host, host_damaged: damage.join("; "), ..Ledger::default() };
+        let mut state = State { sequence, host, vms: BTreeMap::new() };
+        for (id, (record, bytes)) in records {
             ledger.vms.insert(id, record);
-            kept.insert(id, bytes);
+            state.vms.insert(id, bytes);
         }
         unrecorded_find(&vms, &mut ledger)?;
+        if !damage.is_empty() {
+            let journals = files.journals.keys().map(|number| journal::path(directory, *number));
+            journals.chain([directory.join(SNAPSHOT)]).for_each(|path| keep_aside(&path));
+        }
+        let content = tail.and_then(|tail| files.journals.get(&tail.number)).map_or(&[][..], Vec::as_slice);
+        if let Some(tail) = tail.filter(|tail| tail.torn_at < content.len()) {
+            tracing::warn!(
+                journal = tail.number,
+                at = tail.torn_at,
+                bytes = content.len() - tail.torn_at,
+                "the last change to the ledger was not finished; it is cut off"
+            );
+        }
+        let number_next = files.journals.keys().next_back().copied().max(tail.map(|tail| tail.number));
+        let snapshot_bytes = files.snapshot.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        let rewrite = |tail| {
+            let path = directory.join(SNAPSHOT);
+            Journal::rewrite(directory, tail, content).map_err(file_error("rewrite the journal of", &path))
+        };
+        let (journal, snapshot_bytes, snapshot_unsure) = match tail {
+            Some(tail) if damage.is_empty() && content.len() == FILE_HEAD_BYTES => {
+                (rewrite(tail)?, snapshot_bytes, false)
+            }
+            tail => match state.snapshot_write(directory, number_next.unwrap_or(0) + 1) {
+                Ok((journal, bytes)) => (journal, bytes, false),
+                Err(SnapshotFailure { error, unsure }) => {
+                    // A full disk must not keep the host's VMs from being looked after.
+                    let Some(tail) = tail else { return Err(error) };
+                    tracing::error!(error = %error, "cannot write a snapshot of the ledger; its journal goes on");
+                    (rewrite(tail)?, snapshot_bytes, unsure)
+                }
+            },
+        };
+        sync_directory(directory)?;
+        if !snapshot_unsure {
+            let others = files.journals.keys().filter(|number| **number != journal.number);
+            others.for_each(|number| remove(&journal::path(directory, *number)));
+        }
         let mut disk = LedgerDirectory {
             directory: directory.to_owned(),
+            state,
             journal,
-            journal_bytes: torn_at as u64,
-            tail_unknown: false,
-            snapshot_bytes: snapshot.len() as u64,
-            sequence: replay.sequence,
-            host: replay.host,
-            vms: kept,
+            snapshot_due: 0,
+            snapshot_bytes,
+            snapshot_unsure,
         };
-        if torn_at < journal_read.len() {
-            tracing::info!(at = torn_at, "the last change to the ledger was not finished; it is cut off");
-        }
-        if !ledger.host_damaged.is_empty() {
-            for path in [&snapshot_path, &journal_path] {
-                copy_aside(path)?;
-            }
-            disk.snapshot_write()?;
-        }
-        // That the journal exists, and that what was torn from it is gone.
-        disk.journal.set_len(disk.journal_bytes).map_err(file_error("cut", &journal_path))?;
-        disk.journal.sync_all().map_err(file_error("sync", &journal_path))?;
-        sync_directory(directory)?;
+        disk.snapshot_due = disk.journal_worth();
         Ok((disk, ledger))
     }
 
     /// Makes a change durable, whole. After an error it may be so after a crash; it, or another one, can be written
     /// again.
     pub fn write(&mut self, change: LedgerChange) -> Result<(), LedgerError> {
-        if self.journal_bytes > self.snapshot_bytes.max(JOURNAL_BYTES_MIN) {
-            self.snapshot_write()?;
+        if self.snapshot_unsure || self.journal.bytes > self.snapshot_due {
+            self.snapshot_try()?;
         }
-        let encode =
-            |(id, record): (InstanceId, Option<VmRecord>)| (id, record.is_some(), vm_encode(id, record));
-        let vms: Vec<(InstanceId, bool, Vec<u8>)> = change.vms.into_iter().map(encode).collect();
-        let stored = StoredChange {
-            host: change.host.map(Into::into),
-            vms: vms.iter().map(|(_, _, bytes)| bytes.clone()).collect(),
-            snapshot_vms: None,
-        };
-        let mut bytes = Vec::new();
-        frame::write(&mut bytes, self.sequence + 1, &stored.encode_to_vec());
-        self.append(&bytes).map_err(file_error("write", &self.directory.join(JOURNAL)))?;
-        self.sequence += 1;
-        self.host = change.host.unwrap_or(self.host);
-        for (id, kept, bytes) in vms {
-            match kept {
-                true => self.vms.insert(id, bytes),
-                false => self.vms.remove(&id),
+        let mut vms = Vec::with_capacity(change.vms.len());
+        let mut stored = StoredChange { host: change.host.map(Into::into), ..StoredChange::default() };
+        for (id, record) in change.vms {
+            let kept = record.is_some();
+            let bytes = vm_encode(id, record);
+            stored.vms.push(bytes.clone());
+            vms.push((id, kept.then_some(bytes)));
+        }
+        let sequence = self.state.sequence + 1;
+        let written = self.journal.append(sequence, &stored);
+        written.map_err(|source| file_error("write", &self.journal.path)(source))?;
+        self.state.sequence = sequence;
+        self.state.host = change.host.unwrap_or(self.state.host);
+        for (id, bytes) in vms {
+            match bytes {
+                Some(bytes) => self.state.vms.insert(id, bytes),
+                None => self.state.vms.remove(&id),
             };
         }
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.tail_unknown {
-            // A longer frame would show from behind a shorter one that is written in its place.
-            self.journal.set_len(self.journal_bytes)?;
+    /// Writes a snapshot; if that fails, the journal goes on as long as it may.
+    fn snapshot_try(&mut self) -> Result<(), LedgerError> {
+        let Err(error) = self.snapshot_write() else { return Ok(()) };
+        if self.snapshot_unsure || self.journal.bytes > JOURNAL_GROWTH_MAX * self.journal_worth() {
+            return Err(error);
         }
-        self.tail_unknown = true;
-        self.journal.write_all_at(bytes, self.journal_bytes)?;
-        self.journal.sync_data()?;
-        self.tail_unknown = false;
-        self.journal_bytes += bytes.len() as u64;
+        tracing::error!(error = %error, "cannot write a snapshot of the ledger; its journal goes on");
+        self.snapshot_due = self.journal.bytes + JOURNAL_BYTES_MIN;
         Ok(())
     }
 
-    /// Writes the state as it is now, and begins the journal again.
+    /// Writes the state as it is now, and begins a new journal.
     fn snapshot_write(&mut self) -> Result<(), LedgerError> {
+        let written = self.state.snapshot_write(&self.directory, self.journal.number + 1);
+        let (journal, bytes) = written.map_err(|failure| {
+            self.snapshot_unsure |= failure.unsure;
+            failure.error
+        })?;
+        remove(&self.journal.path);
+        self.journal = journal;
+        self.snapshot_unsure = false;
+        self.snapshot_bytes = bytes;
+        self.snapshot_due = self.journal_worth();
+        Ok(())
+    }
+
+    /// From which length on a journal is worth a snapshot.
+    fn journal_worth(&self) -> u64 {
+        self.snapshot_bytes.max(JOURNAL_BYTES_MIN)
+    }
+}
+
+impl State {
+    /// Makes a new journal, and a durable snapshot that names it. Returns it and the snapshot's length.
+    fn snapshot_write(&self, directory: &Path, number: u64) -> Result<(Journal, u64), SnapshotFailure> {
+        let mut random = Random::from_os();
+        let sure = |error| SnapshotFailure { error, unsure: false };
+        let journal = Journal::create(directory, number, random.u64())
+            .map_err(file_error("make", &journal::path(directory, number)))
+            .map_err(sure)?;
+        debug_assert!(journal.is_empty());
+        let bytes = self.snapshot_encode(random.u64(), number);
+        let (staged, path) = (directory.join(SNAPSHOT_NEW), directory.join(SNAPSHOT));
+        stage(&staged, &bytes).map_err(file_error("write", &staged)).map_err(sure)?;
+        sync_directory(directory).map_err(sure)?;
+        let named = std::fs::rename(&staged, &path).map_err(file_error("write", &path));
+        let named = named.and_then(|()| sync_directory(directory));
+        named.map_err(|error| SnapshotFailure { error, unsure: true })?;
+        Ok((journal, bytes.len() as u64))
+    }
+
+    fn snapshot_encode(&self, key: u64, journal: u64) -> Vec<u8> {
         let head = StoredChange {
             host: Some(self.host.into()),
             vms: Vec::new(),
             snapshot_vms: Some(self.vms.len() as u32),
+            journal: Some(journal),
         };
-        let mut bytes = Vec::new();
-        frame::write(&mut bytes, self.sequence, &head.encode_to_vec());
-        for vm in self.vms.values() {
-            let one = StoredChange { vms: vec![vm.clone()], ..StoredChange::default() };
-            frame::write(&mut bytes, self.sequence, &one.encode_to_vec());
+        let mut bytes = frame::file_begin(FileKind::Snapshot, key);
+        let vms = self.vms.values();
+        let vms = vms.map(|vm| StoredChange { vms: vec![vm.clone()], ..StoredChange::default() });
+        for stored in std::iter::once(head).chain(vms) {
+            let at = bytes.len() as u64;
+            frame::write(&mut bytes, key, at, self.sequence, &stored);
         }
-        let path = self.directory.join(SNAPSHOT);
-        base::disk::file_replace(&path, &bytes, 0o600).map_err(file_error("write", &path))?;
-        self.snapshot_bytes = bytes.len() as u64;
-        let journal = self.directory.join(JOURNAL);
-        self.journal.set_len(0).map_err(file_error("cut", &journal))?;
-        self.journal_bytes = 0;
-        Ok(())
+        bytes
     }
 }
 
-/// What the files say, in their order.
-#[derive(Default)]
-struct Replay {
-    host: HostRecord,
-    vms: BTreeMap<InstanceId, (VmRecord, Vec<u8>)>,
-    /// Of the last change.
-    sequence: u64,
-    damage: Vec<String>,
+/// Writes a file that has no meaning yet, durably. What an earlier failure left of it is gone first.
+fn stage(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        // The disk may be full: what is of no use does not stay.
+        remove(path);
+    }
+    written
 }
 
-impl Replay {
-    fn snapshot(&mut self, bytes: &[u8]) -> Result<(), frame::OtherVersion> {
-        let frame::Pieces { pieces, torn_at } = frame::read(bytes)?;
-        let mut expected = None;
-        for piece in pieces {
-            match piece {
-                Piece::Frame { sequence, payload } => {
-                    self.sequence = sequence;
-                    let stored = self.take(payload);
-                    expected = expected.or(stored.and_then(|stored| stored.snapshot_vms));
-                }
-                Piece::Damage { at } => self.damage.push(format!("{SNAPSHOT} is damaged at byte {at}")),
-            }
+/// What earlier versions wrote.
+fn older_refuse(directory: &Path) -> Result<(), LedgerError> {
+    for (name, what) in [("host.pb", "one file for each VM"), ("ledger.journal", "format 2")] {
+        let path = directory.join(name);
+        if path.exists() {
+            return Err(LedgerError::Version { path, what: what.into() });
         }
-        let whole = bytes.is_empty() || expected == Some(self.vms.len() as u32);
-        if torn_at < bytes.len() || (!whole && self.damage.is_empty()) {
-            self.damage.push(format!("{SNAPSHOT} is cut off at byte {torn_at}"));
-        }
-        if !self.damage.is_empty() {
-            self.host.document_generation = Generation::ZERO;
-        }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// Returns where the journal is torn: its length, if it is not.
-    fn journal(&mut self, bytes: &[u8]) -> Result<usize, frame::OtherVersion> {
-        let frame::Pieces { pieces, torn_at } = frame::read(bytes)?;
-        for piece in pieces {
-            match piece {
-                Piece::Frame { sequence, .. } if sequence <= self.sequence => {}
-                Piece::Frame { sequence, payload } => {
-                    if sequence != self.sequence + 1 && self.damage.is_empty() {
-                        self.distrust(format!("{JOURNAL} lacks the changes before {sequence}"));
-                    }
-                    self.sequence = sequence;
-                    self.take(payload);
-                }
-                Piece::Damage { at } => self.distrust(format!("{JOURNAL} is damaged at byte {at}")),
-            }
+fn files_read(directory: &Path) -> Result<Files, LedgerError> {
+    let path = directory.join(SNAPSHOT);
+    let snapshot = match std::fs::read(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other.map_err(file_error("read", &path))?),
+    };
+    let mut files = Files { snapshot, ..Files::default() };
+    for entry in std::fs::read_dir(directory).map_err(file_error("list", directory))? {
+        let entry = entry.map_err(file_error("list", directory))?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix(JOURNAL)?.parse::<u64>().ok());
+        if let Some(number) = number {
+            let path = journal::path(directory, number);
+            files.journals.insert(number, std::fs::read(&path).map_err(file_error("read", &path))?);
         }
-        if !self.damage.is_empty() {
-            self.host.document_generation = Generation::ZERO;
-        }
-        Ok(torn_at)
     }
-
-    /// A change is lost, and it may have been about any VM.
-    fn distrust(&mut self, why: String) {
-        self.damage.push(why);
-        self.vms.clear();
-        self.host.going_down = false;
-    }
-
-    fn take(&mut self, payload: &[u8]) -> Option<StoredChange> {
-        let mut stored = match StoredChange::decode(payload) {
-            Ok(stored) => stored,
-            Err(error) => {
-                self.distrust(format!("a change cannot be decoded: {error}"));
-                return None;
-            }
-        };
-        if let Some(host) = stored.host.take() {
-            // A term once seen is never forgotten, whatever else is.
-            let term: Term = self.host.term;
-            self.host = host.into();
-            self.host.term = self.host.term.max(term);
-        }
-        for bytes in std::mem::take(&mut stored.vms) {
-            match vm_decode(&bytes) {
-                Ok((id, Some(record))) => drop(self.vms.insert(id, (record, bytes))),
-                Ok((id, None)) => drop(self.vms.remove(&id)),
-                Err(why) => self.distrust(format!("a VM's record cannot be used: {why}")),
-            }
-        }
-        Some(stored)
-    }
+    Ok(files)
 }
 
 /// Finds VMs that have files here and no record.
@@ -292,25 +322,34 @@ fn unrecorded_find(vms: &Path, ledger: &mut Ledger) -> Result<(), LedgerError> {
     Ok(())
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, LedgerError> {
-    match std::fs::read(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        other => other.map_err(file_error("read", path)),
+/// Keeps a damaged file under another name, beside those from before. A second name of the same file takes no space;
+/// the ledger goes on without it if there can be none.
+fn keep_aside(path: &Path) {
+    let name = |number: u32| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".damaged-{number}"));
+        PathBuf::from(name)
+    };
+    for number in 1..=DAMAGED_MAX {
+        match std::fs::hard_link(path, name(number)) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return tracing::warn!(path = %path.display(), error = %e, "cannot keep a damaged file");
+            }
+            Ok(()) | Err(_) => return,
+        }
     }
+    tracing::warn!(path = %path.display(), "too many damaged files are kept already; this one is not");
 }
 
-/// Keeps a copy of a damaged ledger for whoever wants to look at it.
-fn copy_aside(path: &Path) -> Result<(), LedgerError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".damaged");
-    match std::fs::copy(path, &name) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(file_error("copy", path)(e)),
-        Ok(_) | Err(_) => Ok(()),
+/// Removes a file that has no meaning any more. If that fails it only takes up space, until the next start.
+fn remove(path: &Path) {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %path.display(), error = %e, "cannot remove a file of the ledger");
+        }
+        _ => {}
     }
-}
-
-fn version_error(path: &Path, frame::OtherVersion(version): frame::OtherVersion) -> LedgerError {
-    LedgerError::Version { path: path.to_owned(), what: format!("format {version}") }
 }
 
 fn sync_directory(path: &Path) -> Result<(), LedgerError> {
@@ -318,179 +357,4 @@ fn sync_directory(path: &Path) -> Result<(), LedgerError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::StopRecord;
-    use super::*;
-    use contract::{StopCause, VmAssignment, VmSpec};
-
-    fn vm(number: u128) -> InstanceId {
-        InstanceId::from_bits(number)
-    }
-
-    fn record(number: u128, restarts: u64) -> VmRecord {
-        let spec = VmSpec { instance_id: vm(number).to_string(), reboots: restarts, ..VmSpec::default() };
-        let mut record =
-            VmRecord::new(VmAssignment { spec: Some(spec), attempt: 3, ..VmAssignment::default() });
-        record.stopped = Some(StopRecord {
-            generation: Generation::new(1, 7),
-            cause: StopCause::Guest,
-            message: "the guest powered itself off".into(),
-        });
-        record
-    }
-
-    fn change(revision: u64, vms: &[(u128, Option<u64>)]) -> LedgerChange {
-        let document_generation = Generation::new(1, revision);
-        let host = HostRecord { term: Term(4), document_generation, going_down: revision % 2 == 1 };
-        let vms = vms.iter().map(|(number, n)| (vm(*number), n.map(|n| record(*number, n))));
-        LedgerChange { host: Some(host), vms: vms.collect() }
-    }
-
-    fn changes() -> [LedgerChange; 4] {
-        [
-            change(1, &[(1, Some(0)), (2, Some(0))]),
-            LedgerChange { host: None, ..change(1, &[(1, Some(1))]) },
-            change(3, &[(2, None), (3, Some(0))]),
-            change(4, &[]),
-        ]
-    }
-
-    fn read(directory: &Path) -> Ledger {
-        LedgerDirectory::open(directory).unwrap().1
-    }
-
-    /// The ledger after each of [`changes`], none included.
-    fn states() -> Vec<Ledger> {
-        let mut states = vec![Ledger::default()];
-        for change in changes() {
-            let mut next = states[states.len() - 1].clone();
-            next.apply(&change);
-            states.push(next);
-        }
-        states
-    }
-
-    #[test]
-    fn what_was_written_is_read_and_what_was_forgotten_is_not() {
-        let directory = tempfile::tempdir().unwrap();
-        for (change, expected) in changes().into_iter().zip(&states()[1..]) {
-            LedgerDirectory::open(directory.path()).unwrap().0.write(change).unwrap();
-            assert_eq!(read(directory.path()), *expected);
-        }
-        let (mut disk, ledger) = LedgerDirectory::open(directory.path()).unwrap();
-        disk.snapshot_write().unwrap();
-        assert_eq!(disk.journal.metadata().unwrap().len(), 0);
-        assert_eq!(read(directory.path()), ledger);
-        disk.write(change(9, &[(3, Some(5))])).unwrap();
-        assert_eq!(read(directory.path()).vms[&vm(3)], record(3, 5));
-    }
-
-    #[test]
-    fn the_files_stay_in_proportion_to_the_state() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut disk, mut expected) = LedgerDirectory::open(directory.path()).unwrap();
-        for revision in 0..2_500 {
-            let change = change(revision, &[(u128::from(revision % 10), Some(revision))]);
-            expected.apply(&change);
-            disk.write(change).unwrap();
-            assert!(disk.journal_bytes < 2 * JOURNAL_BYTES_MIN);
-        }
-        assert!((100..10_000).contains(&disk.snapshot_bytes), "{}", disk.snapshot_bytes);
-        assert_eq!(read(directory.path()), expected);
-    }
-
-    #[test]
-    fn a_journal_from_before_its_snapshot_is_passed_over() {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut disk, _) = LedgerDirectory::open(directory.path()).unwrap();
-        changes().into_iter().for_each(|change| disk.write(change).unwrap());
-        let journal = std::fs::read(directory.path().join(JOURNAL)).unwrap();
-        disk.snapshot_write().unwrap();
-        // As if the process had died between the two.
-        std::fs::write(directory.path().join(JOURNAL), journal).unwrap();
-        let (mut disk, ledger) = LedgerDirectory::open(directory.path()).unwrap();
-        assert_eq!(ledger, states()[4]);
-        disk.write(change(9, &[(2, Some(1))])).unwrap();
-        assert_eq!(read(directory.path()).vms.len(), 3);
-    }
-
-    /// A ledger's directory of the four changes, with a machine of every VM that ever was.
-    fn written(with_snapshot: bool) -> tempfile::TempDir {
-        let directory = tempfile::tempdir().unwrap();
-        let (mut disk, _) = LedgerDirectory::open(directory.path()).unwrap();
-        changes().into_iter().for_each(|change| disk.write(change).unwrap());
-        if with_snapshot {
-            disk.snapshot_write().unwrap();
-        }
-        for number in [1, 3] {
-            std::fs::create_dir_all(
-                directory.path().join("vms").join(vm(number).to_string()).join("machine"),
-            )
-            .unwrap();
-        }
-        directory
-    }
-
-    #[test]
-    fn a_journal_cut_anywhere_is_that_of_an_earlier_moment() {
-        let directory = written(false);
-        let path = directory.path().join(JOURNAL);
-        let whole = std::fs::read(&path).unwrap();
-        let mut last = 0;
-        for cut in 0..=whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            let (mut disk, ledger) = LedgerDirectory::open(directory.path()).unwrap();
-            assert_eq!(ledger.host_damaged, "", "cut at {cut}");
-            let now = states().iter().position(|state| state.vms == ledger.vms && state.host == ledger.host);
-            let now = now.unwrap_or_else(|| panic!("cut at {cut}: {ledger:?}"));
-            assert!(now >= last, "cut at {cut}");
-            last = now;
-            // What is written next stands behind what is whole.
-            disk.write(change(9, &[(4, Some(1))])).unwrap();
-            assert_eq!(read(directory.path()).vms.len(), ledger.vms.len() + 1, "cut at {cut}");
-        }
-        assert_eq!(last, 4);
-    }
-
-    #[test]
-    fn a_flip_anywhere_is_reported_and_nothing_false_or_old_is_believed() {
-        for (name, with_snapshot) in [(JOURNAL, false), (SNAPSHOT, true)] {
-            let directory = written(with_snapshot);
-            let (journal, snapshot) = (directory.path().join(JOURNAL), directory.path().join(SNAPSHOT));
-            let path = directory.path().join(name);
-            let (whole, newest) = (std::fs::read(&path).unwrap(), &states()[4]);
-            for at in 0..whole.len() {
-                let mut bytes = whole.clone();
-                bytes[at] ^= 0x40;
-                let _ = std::fs::remove_file(if with_snapshot { &journal } else { &snapshot });
-                std::fs::write(&path, &bytes).unwrap();
-                let ledger = read(directory.path());
-                assert!(ledger.host_damaged.contains("damaged at byte"), "{name}, byte {at}");
-                assert_eq!(ledger.host.document_generation, Generation::ZERO, "{name}, byte {at}");
-                for number in [1, 3] {
-                    let known = ledger.vms.get(&vm(number));
-                    assert!(known.is_none_or(|known| *known == newest.vms[&vm(number)]), "{name}, byte {at}");
-                    assert_eq!(
-                        known.is_none(),
-                        ledger.damaged.contains_key(&vm(number)),
-                        "{name}, byte {at}"
-                    );
-                }
-                // It goes on from there, and does not complain again.
-                let (mut disk, again) = LedgerDirectory::open(directory.path()).unwrap();
-                assert_eq!(again, Ledger { host_damaged: String::new(), ..ledger.clone() });
-                disk.write(change(9, &[(1, Some(7))])).unwrap();
-                assert_eq!(read(directory.path()).vms[&vm(1)], record(1, 7));
-                assert!(directory.path().join(format!("{name}.damaged")).exists());
-            }
-        }
-    }
-
-    #[test]
-    fn an_older_layout_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("host.pb"), "x").unwrap();
-        let error = LedgerDirectory::open(directory.path()).unwrap_err().to_string();
-        assert!(error.contains("another version of nephos"), "{error}");
-    }
-}
+mod tests;

@@ -3,14 +3,17 @@
 //!
 //! ```text
 //!   DIRECTORY/ledger.snapshot     everything as of some change, replaced as a whole
-//!   DIRECTORY/ledger.journal      the changes since, each appended with one flush
+//!   DIRECTORY/ledger.journal.N    the changes since, each appended with one flush; the snapshot names it
 //! ```
 //!
 //! A change is durable whole or not at all, so that the generation on the disk is always that of the VMs beside it.
-//! [`directory`] keeps the files, [`frame`] says what their bytes are.
+//! [`directory`] keeps the files, [`journal`] appends to one, [`replay`] says what they mean together, [`frame`] what
+//! their bytes are.
 
 mod directory;
 mod frame;
+mod journal;
+mod replay;
 mod stored;
 
 pub use directory::{LedgerDirectory, LedgerError};

@@ -5,18 +5,22 @@ use base::generation::Term;
 use base::ids::InstanceId;
 use contract::{StopCause, VmAssignment};
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// The payload of a frame.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct StoredChange {
     #[prost(message, optional, tag = "1")]
     pub(super) host: Option<StoredHost>,
-    /// Each a [`StoredVm`]: kept as bytes, so that a snapshot need not encode them again.
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    pub(super) vms: Vec<Vec<u8>>,
+    /// Each a [`StoredVm`]: kept as bytes, shared, so that a snapshot need not encode them again.
+    #[prost(bytes = "bytes", repeated, tag = "2")]
+    pub(super) vms: Vec<Bytes>,
     /// In the head of a snapshot: how many VMs follow.
     #[prost(uint32, optional, tag = "3")]
     pub(super) snapshot_vms: Option<u32>,
+    /// In the head of a snapshot: the number of the journal that holds what came after it.
+    #[prost(uint64, optional, tag = "4")]
+    pub(super) journal: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -77,8 +81,8 @@ impl From<StoredHost> for HostRecord {
 }
 
 /// The bytes of a VM's new record; `None` forgets it.
-pub(super) fn vm_encode(id: InstanceId, record: Option<VmRecord>) -> Vec<u8> {
-    StoredVm { id: id.to_string(), record: record.map(StoredRecord::from) }.encode_to_vec()
+pub(super) fn vm_encode(id: InstanceId, record: Option<VmRecord>) -> Bytes {
+    StoredVm { id: id.to_string(), record: record.map(StoredRecord::from) }.encode_to_vec().into()
 }
 
 /// What [`vm_encode`] wrote. The checksum held, so an error is this program's, or a newer one's.
