@@ -255,7 +255,8 @@ fn condition(caller: &Caller, compare: &pb::Compare) -> Result<Option<Condition>
     };
     Ok(Some(match equals {
         0 => Condition::Absent(compare.key.clone()),
-        at => Condition::Unchanged(compare.key.clone(), revision(at)?),
+        // A revision that no key has, as etcd takes it: it is compared, and differs.
+        at => Condition::Unchanged(compare.key.clone(), revision(at).unwrap_or(Revision(u64::MAX))),
     }))
 }
 
