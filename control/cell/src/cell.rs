@@ -133,6 +133,10 @@ pub struct Cell {
     pub(crate) reservations: BTreeMap<ReservationKey, BTreeSet<InstanceId>>,
     /// Index: VMs of which the region has not acknowledged the newest report.
     pub(crate) unacknowledged: BTreeSet<InstanceId>,
+    /// VMs of which the store refused a change: looked at again at the next tick.
+    pub(crate) unsettled: BTreeSet<InstanceId>,
+    /// The store's last word was that it is full.
+    store_full: bool,
     pub(crate) graves: Graves,
     tickets: BTreeMap<Ticket, Subject>,
     ticket_next: u64,
@@ -161,6 +165,8 @@ impl Cell {
             hosts: BTreeMap::new(),
             reservations: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            store_full: false,
             graves: Graves::default(),
             tickets: BTreeMap::new(),
             ticket_next: 0,
@@ -172,15 +178,12 @@ impl Cell {
                 cell.vm_change(row.id, |vm| vm.committed = Some((record, row.modified)));
             } else if entry.key.starts_with(host::PREFIX.as_bytes()) {
                 let row = Table::<HostRecord>::row(&entry)?;
-                let host = cell.hosts.entry(row.id).or_default();
+                let host = cell.host_entry(&row.id);
                 host.record = Some(Arc::unwrap_or_clone(row.record));
                 host.revision = Some(row.modified);
             } else if ![crate::TERM_KEY, crate::LEADER_KEY].map(str::as_bytes).contains(&&*entry.key) {
                 return Err(RecoverError::UnknownKey(entry.key.escape_ascii().to_string()));
             }
-        }
-        for host in cell.hosts.values_mut() {
-            host.document = host::document_first(incarnation, term);
         }
         cell.unacknowledged = cell.vms.keys().copied().collect();
         Ok(cell)
@@ -202,12 +205,10 @@ impl Cell {
                 self.summary.forget();
             }
             Event::ZoneDown => self.zone_up = false,
-            Event::Committed { ticket, result } => match self.tickets.remove(&ticket) {
-                Some(Subject::Vm(instance)) => self.vm_committed(now, instance, result, &mut out),
-                Some(Subject::Host(host)) => self.host_committed(&host, result, &mut out),
-                None => {}
-            },
+            Event::Committed { ticket, result } => self.committed(now, ticket, result, &mut out),
             Event::Tick => {
+                self.vms_settle_again(&mut out);
+                self.hosts_store_again(&mut out);
                 self.vms_tell(now, &mut out);
                 self.vm_reports_resend(now, &mut out);
                 self.host_documents_resend(now, &mut out);
@@ -218,6 +219,28 @@ impl Cell {
         }
         self.summary_send(now, &mut out);
         out
+    }
+
+    fn committed(
+        &mut self,
+        now: Timestamp,
+        ticket: Ticket,
+        result: Result<Revision, CommitError>,
+        out: &mut Vec<Effect>,
+    ) {
+        match &result {
+            Err(CommitError::Full(why)) if !self.store_full => {
+                self.store_full = true;
+                tracing::error!(why, "the cell's store is full: VMs are destroyed, but not placed");
+            }
+            Ok(_) => self.store_full = false,
+            Err(_) => {}
+        }
+        match self.tickets.remove(&ticket) {
+            Some(Subject::Vm(instance)) => self.vm_committed(now, instance, result, out),
+            Some(Subject::Host(host)) => self.host_committed(&host, result, out),
+            None => {}
+        }
     }
 
     fn region_up(&mut self, now: Timestamp, out: &mut Vec<Effect>) {
@@ -353,19 +376,19 @@ impl Cell {
 
     fn footprint_replace(&mut self, instance: InstanceId, before: &Footprint, after: &Footprint) {
         for (host, room) in &before.rooms {
-            let host = self.hosts.entry(host.clone()).or_default();
+            let host = self.host_entry(host);
             host.used = host.used.minus(*room);
         }
         for (host, room) in &after.rooms {
-            let host = self.hosts.entry(host.clone()).or_default();
+            let host = self.host_entry(host);
             host.used = host.used.plus(*room);
         }
         if before.document != after.document {
             if let Some(host) = &before.document {
-                self.hosts.entry(host.clone()).or_default().vms.remove(&instance);
+                self.host_entry(host).vms.remove(&instance);
             }
             if let Some(host) = &after.document {
-                self.hosts.entry(host.clone()).or_default().vms.insert(instance);
+                self.host_entry(host).vms.insert(instance);
             }
         }
         if before.reservation != after.reservation {

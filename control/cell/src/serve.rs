@@ -319,8 +319,9 @@ impl Shell {
                     self.commits_under_way -= 1;
                     // Whether this commit happened is known only after a restart, which is also where a cell waits
                     // for a store that cannot be reached; and who is in conflict leads no longer. What breaks a
-                    // bound changed nothing.
-                    if let Some(error) = result.clone().err().filter(|e| !matches!(e, CommitError::OutOfBounds(_))) {
+                    // bound, or a full store refused, changed nothing.
+                    let lives_on = |e: &CommitError| matches!(e, CommitError::OutOfBounds(_) | CommitError::Full(_));
+                    if let Some(error) = result.clone().err().filter(|e| !lives_on(e)) {
                         return Err(CellError::Write(error));
                     }
                     Some(Event::Committed { ticket, result })

@@ -3,7 +3,7 @@
 //! Sent when the link comes up, after changes at most twice a second, and every five seconds.
 
 use crate::cell::{Cell, Effect};
-use crate::placement::{Health, Room};
+use crate::placement::Room;
 use base::clock::Timestamp;
 use contract::{CellSummary, FreeShape};
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl Cell {
             summary.hosts += 1;
             summary.vcpus = summary.vcpus.saturating_add(record.capacity.vcpus);
             summary.memory_mib += record.capacity.memory_mib;
-            if matches!(self.host_health(now, host), Health::Silent(_)) {
+            if !self.host_health(now, host).is_fit() {
                 continue;
             }
             let free = record.capacity.minus(host.used);

@@ -81,6 +81,9 @@ pub enum Refusal {
     /// Too much waits already; try again.
     #[error("too many requests of this account are waiting")]
     Busy,
+    /// The store is full: only what ends or changes something is taken. Nothing was changed.
+    #[error("the region's store is full: {0}")]
+    StoreFull(String),
     /// The store cannot be written.
     #[error("the region's store cannot be written now: {0}")]
     StoreFailed(String),

@@ -361,9 +361,10 @@ impl Owner {
         loop {
             let event = tokio::select! {
                 Some((ticket, result)) = self.commits.recv() => {
-                    // A commit that breaks a bound changed nothing and was answered; anything else means that this
-                    // process cannot go on.
-                    let failed = result.clone().err().filter(|e| !matches!(e, CommitError::OutOfBounds(_)));
+                    // A commit that breaks a bound, or that a full store refused, changed nothing and was answered;
+                    // anything else means that this process cannot go on.
+                    let lives_on = |e: &CommitError| matches!(e, CommitError::OutOfBounds(_) | CommitError::Full(_));
+                    let failed = result.clone().err().filter(|e| !lives_on(e));
                     self.carry_out(Event::Committed { ticket, result });
                     match failed {
                         Some(error) => return Err(error.into()),

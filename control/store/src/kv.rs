@@ -16,7 +16,7 @@ use pb::range_request::{SortOrder, SortTarget};
 use pb::request_op::Request as Asked;
 use pb::response_op::Response as Answered;
 use std::sync::Arc;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 /// What one answer holds at most, in keys and values; a larger range is read in pages.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -199,7 +199,17 @@ impl Kv {
         let mut responses = Vec::with_capacity(asked.success.len());
         for op in asked.success {
             let Some(op) = op.request else { return Err(Status::invalid_argument("an operation is empty")) };
-            let op = self.op(caller, op).await?;
+            let op = match self.op(caller, op).await {
+                Ok(op) => op,
+                // A lease that has ended counts only where the conditions hold.
+                Err(ended) if ended.code() == Code::NotFound => {
+                    return match self.commit(Commit { conditions, ops: Vec::new() }).await? {
+                        Ok(_) => Err(ended),
+                        Err(_) => self.reads(caller, asked.failure).await,
+                    };
+                }
+                Err(refusal) => return Err(refusal),
+            };
             let response = match &op {
                 Op::Delete(_) => Answered::ResponseDeleteRange(pb::DeleteRangeResponse::default()),
                 Op::Put(..) | Op::PutLeased(..) => Answered::ResponsePut(pb::PutResponse::default()),
@@ -319,7 +329,10 @@ impl pb::kv_server::Kv for Kv {
         if up_to > newest {
             return Err(read_status(metastore::ReadError::Future { newest }));
         }
-        self.store.compact(up_to).await.map_err(read_status)?;
+        let oldest = self.store.compact(up_to).await.map_err(read_status)?;
+        if oldest > up_to {
+            return Err(read_status(metastore::ReadError::Compacted { oldest }));
+        }
         Ok(Response::new(pb::CompactionResponse { header: header(newest, self.store.incarnation()) }))
     }
 }

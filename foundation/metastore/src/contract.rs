@@ -178,7 +178,8 @@ pub enum CommitError {
     /// An operation attaches a key to a lease that has ended, or never was. Nothing was changed.
     #[error("lease {0} has ended")]
     LeaseExpired(LeaseId),
-    /// The store's state has reached its bound: deletions are taken, nothing else. Nothing was changed.
+    /// The store's state has reached its bound: deletions are taken and, for a while, changes of what is there and
+    /// leases; nothing else. Nothing was changed.
     #[error("the store is full: {0}")]
     Full(String),
     /// The store could not be reached, or refused the commit without looking at it. For certain nothing was changed:

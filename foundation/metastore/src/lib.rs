@@ -30,7 +30,7 @@
 //! | flipped bits | refuses to open, naming file and offset; but in the last batch before a crash (not before an orderly stop), damage cannot be told from a torn write without a second sync per batch, and is cut off and reported |
 //! | a lost or shortened file | refuses to open, naming it; but a newest segment that lost its last batch, wholly, is not told from one that never had it |
 //! | the disk is lost | restore a backup: what was committed after it is gone, and the incarnation says so to everybody |
-//! | the state reaches its bound (8 GiB) | commits that make it grow are refused with `Full`, deletions are taken |
+//! | the state reaches its bound (8 GiB) | commits that make it grow are refused with `Full`, deletions are taken; in a reserve of a sixteenth above it, keys that are there still change (half of it), and leases and their keys are still given (all of it) |
 //! | a slow watcher | its watch ends with `Lagged`; commits never wait for it |
 //! | a slow backup | it ends with `Overtaken`; commits never wait for it |
 //! | a start | every lease gets its whole time to live anew |

@@ -341,7 +341,7 @@ impl World {
         if life != self.region.life && self.clock_us > self.answers_until_us {
             return self.call_failed(index, call);
         }
-        if matches!(result, Err(Refusal::Busy | Refusal::StoreFailed(_))) {
+        if matches!(result, Err(Refusal::Busy | Refusal::StoreFull(_) | Refusal::StoreFailed(_))) {
             return self.call_failed(index, call);
         }
         if self.call_of(index, call).is_none() {

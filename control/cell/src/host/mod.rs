@@ -46,6 +46,8 @@ pub(crate) struct Host {
     pub(crate) revision: Option<Revision>,
     /// What is on its way to the store.
     storing: Option<HostRecord>,
+    /// The store was full: the record that counts is not the stored one.
+    unstored: bool,
     /// What it registered with, until that is on its way to the store.
     registered: Option<(Room, RackId)>,
     pub(crate) up: bool,
@@ -64,6 +66,8 @@ pub(crate) struct Host {
     awaited: Option<(Generation, Timestamp)>,
     /// What it last complained of: a document held back, VMs that no document names.
     complaint: (String, Vec<String>),
+    /// Why it takes nothing of this cell, if so.
+    refuses: Option<String>,
 }
 
 impl Host {
@@ -82,9 +86,19 @@ impl Host {
 }
 
 impl Cell {
+    /// The host, as a new one if the cell does not know it. Its document is newer than all of earlier leaders even
+    /// then: the host may know the cell from before the cell's store was restored.
+    pub(crate) fn host_entry(&mut self, id: &HostId) -> &mut Host {
+        let document = document_first(self.incarnation, self.term);
+        self.hosts.entry(id.clone()).or_insert_with(|| Host { document, ..Host::default() })
+    }
+
     /// Whether the host may be given new VMs. A cell that has only just started presumes it of every host that
     /// it knows: nobody is declared dead for one full lease.
     pub(crate) fn host_health(&self, now: Timestamp, host: &Host) -> Health {
+        if host.refuses.is_some() {
+            return Health::Refusing;
+        }
         let heard_lately = host.heard.is_some_and(|heard| now.since(heard) < SILENCE_MAX);
         if host.up && heard_lately {
             return Health::Healthy;
@@ -97,7 +111,7 @@ impl Cell {
     }
 
     pub(crate) fn host_up(&mut self, now: Timestamp, id: HostId, out: &mut Vec<Effect>) {
-        let host = self.hosts.entry(id.clone()).or_default();
+        let host = self.host_entry(&id);
         host.up = true;
         // What it holds now is not known: it may have lost its disk.
         host.document_held = Generation::ZERO;
@@ -120,7 +134,7 @@ impl Cell {
             Err(error) => return tracing::warn!(host = %id, %error, "a host's registration cannot be read"),
         };
         let capacity = Room { vcpus: hello.vcpus, memory_mib: u64::from(hello.memory_mib) };
-        let host = self.hosts.entry(id.clone()).or_default();
+        let host = self.host_entry(&id);
         host.heard = Some(now);
         host.registered = Some((capacity, rack));
         self.summary.changed();
@@ -137,7 +151,7 @@ impl Cell {
             tracing::warn!(host = %id, ?capacity, used = ?host.used, "a host has less than is claimed on it");
         }
         let record = HostRecord { capacity, rack, lowered };
-        if host.record.as_ref() == Some(&record) {
+        if host.record.as_ref() == Some(&record) && !host.unstored {
             return;
         }
         let (known, value) = (host.revision, record.encode());
@@ -161,12 +175,28 @@ impl Cell {
             Ok(revision) => {
                 host.record = host.storing.take();
                 host.revision = Some(revision);
+                host.unstored = false;
                 self.summary.changed();
                 self.host_store(id, out);
+            }
+            // Nothing was changed: it is tried again at the next tick, unless the host has said otherwise since.
+            Err(CommitError::Full(_)) => {
+                let refused = host.storing.take().map(|record| (record.capacity, record.rack));
+                host.registered = host.registered.take().or(refused);
+                host.unstored = true;
             }
             // What is stored is not known any more; nothing is stored for this host until the next start. Its
             // claims are records of their own, so none of them is forgotten.
             Err(error) => tracing::error!(host = %id, %error, "the store refused a host's registration"),
+        }
+    }
+
+    /// Tries again to store what a full store refused.
+    pub(crate) fn hosts_store_again(&mut self, out: &mut Vec<Effect>) {
+        let due = self.hosts.iter().filter(|(_, host)| host.unstored && host.storing.is_none());
+        let due: Vec<HostId> = due.map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.host_store(&id, out);
         }
     }
 
@@ -180,7 +210,18 @@ impl Cell {
     ) {
         let Some(host) = self.hosts.get_mut(&id) else { return };
         host.heard = Some(now);
-        host.document_held = contract::convert::generation(status.document_generation);
+        let held = contract::convert::generation(status.document_generation);
+        let refuses = refusal(&status, held, self.term, self.incarnation);
+        // A document of another life of the cell is not the one that the host shall hold.
+        host.document_held = if held.incarnation > self.incarnation { Generation::ZERO } else { held };
+        if refuses != host.refuses {
+            match &refuses {
+                Some(why) => tracing::error!(host = %id, why, "a host refuses this cell"),
+                None => tracing::info!(host = %id, "a host refuses this cell no longer"),
+            }
+            host.refuses = refuses;
+            self.summary.changed();
+        }
         if host.awaited.is_some_and(|(awaited, _)| awaited <= host.document_held) {
             host.awaited = (host.document_held < host.document).then_some((host.document, now));
         }
@@ -209,11 +250,9 @@ impl Cell {
         (instance, assignment): (InstanceId, Option<VmAssignment>),
         out: &mut Vec<Effect>,
     ) {
-        let first = document_first(self.incarnation, self.term);
         let launching = assignment.is_some() && self.vms.get(&instance).is_some_and(Vm::launching);
         let Some(host) = self.hosts.get_mut(id) else { return };
-        let newest = host.document.max(first);
-        let generation = Generation::new(newest.incarnation, newest.revision + 1);
+        let generation = Generation::new(host.document.incarnation, host.document.revision + 1);
         host.document = generation;
         // A host that is not linked gets the whole when it is.
         let Some(base) = host.document_sent.filter(|_| host.up) else { return };
@@ -270,4 +309,16 @@ impl Cell {
             out.push(Effect::Step(LaunchStep::DocumentSent));
         }
     }
+}
+
+/// Why the host takes nothing of a cell of this term and incarnation, if so.
+fn refusal(status: &HostStatus, held: Generation, term: Term, incarnation: u64) -> Option<String> {
+    if held.incarnation > incarnation {
+        let newer = held.incarnation;
+        return Some(format!(
+            "it holds a document of incarnation {newer} of the store, this is {incarnation}"
+        ));
+    }
+    let newer = Some(status.term).filter(|seen| *seen > term.0)?;
+    Some(format!("it has seen a leader of term {newer}, this one's is {}", term.0))
 }

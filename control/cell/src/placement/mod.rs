@@ -69,6 +69,18 @@ pub enum Health {
     Presumed,
     /// Not heard for this long.
     Silent(Duration),
+    /// It takes nothing from this cell: it has followed a newer leader, or the cell's store was restored wrongly.
+    Refusing,
+}
+
+impl Health {
+    /// Whether it may be given new VMs.
+    pub fn is_fit(self) -> bool {
+        match self {
+            Health::Healthy | Health::Presumed => true,
+            Health::Silent(_) | Health::Refusing => false,
+        }
+    }
 }
 
 /// What placement knows of one host.

@@ -49,7 +49,7 @@ pub fn plan(facts: &[HostFacts<'_>], request: &PlaceRequest<'_>) -> Result<Place
 
 fn fits(host: &HostFacts<'_>, request: &PlaceRequest<'_>) -> bool {
     request.only.is_none_or(|only| only == host.host)
-        && !matches!(host.health, Health::Silent(_))
+        && host.health.is_fit()
         && request.room.plus(host.used).within(host.capacity)
 }
 
@@ -131,6 +131,9 @@ fn lacks(host: &HostFacts<'_>, request: &PlaceRequest<'_>) -> String {
     }
     if let Health::Silent(silent) = host.health {
         return format!("not answering since {}", seconds(silent));
+    }
+    if host.health == Health::Refusing {
+        return "refuses this cell: it has followed a newer leader".into();
     }
     let free = host.capacity.minus(host.used);
     let mut lacking = Vec::new();

@@ -589,3 +589,55 @@ fn what_cannot_be_read_is_dropped() {
     fake.intent(intent(A, 1, 10, Target::Unspecified));
     assert_eq!(fake.said(), [(Phase::Refused, 1, 10, String::new())]);
 }
+
+#[test]
+fn what_a_full_store_refused_is_tried_again_at_the_next_tick() {
+    let full = || CommitError::Full("no room".into());
+    let mut fake = Fake::new().with_host("h1", "r1", 4);
+    fake.launch(A);
+    fake.slow = true;
+    fake.intent(intent(B, 1, 20, Target::Claimed));
+    fake.commit_fails(full());
+    assert_eq!(fake.said(), [(Phase::Refused, 1, 20, String::new())]);
+    fake.status("h1", (A, 1, 11, Phase::Stopped, StopCause::Guest));
+    fake.commit_fails(full());
+    assert_eq!(fake.pending(), 0, "not at once");
+    fake.host_up("h1", "r1", 3);
+    fake.commit_fails(full());
+    assert_eq!(fake.pending(), 0);
+    fake.pass(250);
+    assert_eq!(fake.pending(), 2);
+    fake.commit_all();
+    assert_eq!(fake.cell.summary(fake.now).vcpus_free, 3);
+    fake.pass(250);
+    assert_eq!(fake.pending(), 0);
+    fake.crash(0);
+    assert_eq!(fake.cell.summary(fake.now).vcpus, 3);
+}
+
+#[test]
+fn a_host_that_refuses_the_cell_gets_nothing_new() {
+    let mut fake = Fake::new().with_host("h1", "r1", 4);
+    let newer = Some(Generation { incarnation: 2, revision: 1 });
+    let refusals = [
+        HostStatus { term: 2, ..HostStatus::default() },
+        HostStatus { document_generation: newer, ..HostStatus::default() },
+    ];
+    for status in refusals {
+        fake.host("h1", from_host::Message::Status(status));
+        assert_eq!(fake.cell.summary(fake.now).hosts_healthy, 0);
+        fake.reports.clear();
+        fake.intent(intent(A, 1, 10, Target::Claimed));
+        let verdict = &fake.reports[0].explanation.as_ref().unwrap().hosts[0].verdict;
+        assert_eq!(verdict, "refuses this cell: it has followed a newer leader");
+        fake.host("h1", from_host::Message::Status(HostStatus { term: 1, ..HostStatus::default() }));
+        assert_eq!(fake.cell.summary(fake.now).hosts_healthy, 1);
+    }
+}
+
+#[test]
+fn the_first_document_of_an_unknown_host_is_newer_than_any_of_an_earlier_leader() {
+    let fake = Fake::new().with_host("h1", "r1", 4);
+    let generation = fake.documents[0].1.generation.unwrap();
+    assert_eq!((generation.incarnation, generation.revision), (1, 1 << 40));
+}

@@ -261,7 +261,11 @@ impl Cell {
         match result {
             Ok(_) => self.vm_changed(now, instance, change, before, out),
             Err(error) => {
-                tracing::error!(%instance, %error, "the store refused a change of a VM");
+                // Of a full store it is said once, by the cell.
+                if !matches!(error, CommitError::Full(_)) {
+                    tracing::error!(%instance, %error, "the store refused a change of a VM");
+                }
+                self.unsettled.insert(instance);
                 if let Purpose::Claim(intent) = change.purpose {
                     let message = "the cell's store refused the claim".into();
                     self.answer_send(reconcile::answer(&intent, Phase::Refused, message, None), out);
@@ -274,7 +278,17 @@ impl Cell {
         }
         // The waiting intent may have been all that was left of it.
         self.vm_change(instance, |_| ());
-        self.vm_settle(instance, out);
+        // What the store has refused it would refuse again at once.
+        if !self.unsettled.contains(&instance) {
+            self.vm_settle(instance, out);
+        }
+    }
+
+    /// Tries again what the store refused.
+    pub(crate) fn vms_settle_again(&mut self, out: &mut Vec<Effect>) {
+        for instance in std::mem::take(&mut self.unsettled) {
+            self.vm_settle(instance, out);
+        }
     }
 
     /// What follows from a change that is now durable: the launch's step, the document, the report.

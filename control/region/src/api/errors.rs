@@ -81,6 +81,14 @@ impl From<Refusal> for ApiError {
                 ),
             ),
             Refusal::Busy => ApiError::new(codes::REQUEST_LIMIT_EXCEEDED, "Request limit exceeded."),
+            Refusal::StoreFull(why) => {
+                tracing::error!(%why, "a request was refused because the region's store is full");
+                ApiError::new(
+                    codes::UNAVAILABLE,
+                    "The region's metadata store is full. Nothing was changed; terminations are still taken. Send \
+                     the request again when there is room.",
+                )
+            }
             Refusal::StoreFailed(why) => {
                 tracing::error!(%why, "a request failed because the region's store cannot be written");
                 ApiError::new(
@@ -253,6 +261,11 @@ mod tests {
                 "400 TagLimitExceeded: The maximum number of tags for a resource is 50; 'vpc-1' would have more.",
             ),
             (Refusal::Busy, "503 RequestLimitExceeded: Request limit exceeded."),
+            (
+                Refusal::StoreFull("8 GiB".into()),
+                "503 Unavailable: The region's metadata store is full. Nothing was changed; terminations are still \
+                 taken. Send the request again when there is room.",
+            ),
             (
                 Refusal::StoreFailed("disk on fire".into()),
                 "503 Unavailable: The region cannot store changes now. The request may or may not have been carried \

@@ -53,14 +53,14 @@ pub fn generation(incarnation: u64, record: &InstanceRecord) -> Generation {
     Generation::new(incarnation, record.intent)
 }
 
-/// What the cell is told of the instance; `None` once there is nothing more to want.
+/// What the cell is told of the instance; `None` for a record that lacks its template.
 pub fn intent(
     account: &str,
     incarnation: u64,
     record: &InstanceRecord,
     user_data: &[u8],
 ) -> Option<VmIntent> {
-    let target: Target = record.stage().target()?;
+    let target: Target = record.stage().target();
     let template = record.template.as_ref()?;
     Some(VmIntent {
         generation: Some(generation(incarnation, record).into()),

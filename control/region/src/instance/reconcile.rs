@@ -28,8 +28,12 @@ pub fn event(record: &InstanceRecord, report: &VmReport) -> Option<Event> {
     let terminate = record.template.as_ref().is_some_and(|template| template.terminate_on_shutdown);
     let event = match report.phase() {
         Phase::Claimed => Event::Claimed,
-        Phase::Refused if record.stage() == Stage::Starting => Event::StoppedUnasked { terminate: false },
-        Phase::Refused => Event::Refused { first: record.host_id.is_empty() },
+        // Past its claim only a cell that has lost the VM refuses: it was restored from before it.
+        Phase::Refused => match record.stage() {
+            Stage::Starting | Stage::Running => Event::StoppedUnasked { terminate: false },
+            Stage::Stopping => Event::Stopped,
+            _ => Event::Refused { first: record.host_id.is_empty() },
+        },
         Phase::Running => Event::Runs,
         Phase::Stopped => match (record.stage(), report.stop_cause()) {
             (_, StopCause::Unspecified) => return None,
@@ -68,6 +72,10 @@ pub fn apply(tx: &mut Tx<'_>, fleet: &Fleet, incarnation: u64, id: InstanceId, r
             record.intent += 1;
             let (code, message) = match (was, report.stop_cause()) {
                 (Stage::Stopping, _) => (record.reason_code.clone(), record.reason_message.clone()),
+                (_, _) if report.phase() == Phase::Refused => (
+                    "Server.InternalError".to_owned(),
+                    format!("The instance's cell knows nothing of it: {}", report.message),
+                ),
                 (_, StopCause::Guest) => {
                     ("Client.InstanceInitiatedShutdown".to_owned(), "Instance initiated shutdown".to_owned())
                 }

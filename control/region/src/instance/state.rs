@@ -65,13 +65,13 @@ impl Stage {
     }
 
     /// What the cell is told.
-    pub const fn target(self) -> Option<contract::Target> {
+    pub const fn target(self) -> contract::Target {
         match self {
-            Stage::Claiming => Some(contract::Target::Claimed),
-            Stage::Starting | Stage::Running => Some(contract::Target::Running),
-            Stage::Stopping | Stage::Stopped => Some(contract::Target::Stopped),
-            Stage::ShuttingDown => Some(contract::Target::Destroyed),
-            Stage::Terminated => None,
+            Stage::Claiming => contract::Target::Claimed,
+            Stage::Starting | Stage::Running => contract::Target::Running,
+            Stage::Stopping | Stage::Stopped => contract::Target::Stopped,
+            // A terminated one is told only to a cell that speaks of it as if it were not.
+            Stage::ShuttingDown | Stage::Terminated => contract::Target::Destroyed,
         }
     }
 }

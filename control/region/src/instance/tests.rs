@@ -14,7 +14,7 @@ use contract::{
     CellSummary, FreeShape, FromCell, Phase, StopCause, Target, VmIntent, VmReport, ZoneSummary, from_cell,
     to_cell,
 };
-use metastore::{Commit, Condition, Entry, Op, Revision};
+use metastore::{Commit, CommitError, Condition, Entry, Op, Revision};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ struct Cloud {
     account: AccountId,
     vcpus: u32,
     commit_bytes_max: usize,
+    /// The store refuses whatever makes a key.
+    full: bool,
     /// After so many commits the region is as dead: nothing more becomes durable.
     commits_left: Option<u32>,
 }
@@ -70,6 +72,7 @@ impl Cloud {
             account: AccountId::from_number(0).unwrap(),
             vcpus: 32,
             commit_bytes_max: 0,
+            full: false,
             commits_left: None,
         };
         cloud.connect();
@@ -119,7 +122,11 @@ impl Cloud {
                     Effect::Commit { .. } if self.commits_left == Some(0) => {}
                     Effect::Commit { ticket, commit } => {
                         self.commits_left = self.commits_left.map(|left| left - 1);
-                        let result = Ok(self.commit(commit));
+                        let new = |op: &Op| matches!(op, Op::Put(key, _) if !self.store.contains_key(key));
+                        let result = match self.full && commit.ops.iter().any(new) {
+                            true => Err(CommitError::Full("no room".into())),
+                            false => Ok(self.commit(commit)),
+                        };
                         events.push_back(Event::Committed { ticket, result });
                     }
                     Effect::Answer { id, result } => {
@@ -411,7 +418,8 @@ fn late_and_repeated_reports_change_nothing() {
     let acked = cloud.acks.len();
     cloud.event(Event::Cell(cell.clone(), wrap(report(&cell, &run, Phase::Running, StopCause::Unspecified))));
     assert_eq!(cloud.state(id), Some(State::Stopped));
-    assert_eq!(cloud.acks.len(), acked + 1, "acknowledged, so that the cell need not say it again");
+    // Acknowledged, so that the cell need not say it again; and so is its answer to what it is told again.
+    assert_eq!(cloud.acks.len(), acked + 2);
 }
 
 #[test]
@@ -539,4 +547,58 @@ fn a_claim_of_a_stopped_instance_is_never_released() {
         wrap(report(&cell, &claim, Phase::Claimed, StopCause::Unspecified)),
     ));
     assert!(cloud.intents[sent..].iter().all(|(_, intent)| intent.target() == Target::Stopped));
+}
+
+#[test]
+fn a_full_store_refuses_launches_and_takes_terminations() {
+    let mut cloud = Cloud::new();
+    let id = cloud.launch(1)[0];
+    cloud.full = true;
+    let launched = cloud.ask(launch_request(1, 1, ""));
+    assert!(matches!(launched, Err(Refusal::StoreFull(_))), "{launched:?}");
+    cloud.ask(Request::Terminate(vec![id])).unwrap();
+    assert_eq!(cloud.state(id), Some(State::Terminated));
+    cloud.full = false;
+    cloud.launch(1);
+}
+
+#[test]
+fn a_cell_that_knows_nothing_of_an_instance_lets_it_stop() {
+    let mut cloud = Cloud::new();
+    let ids = cloud.launch(2);
+    cloud.host_says(ids[0], Phase::Refused, StopCause::Unspecified);
+    assert_eq!(cloud.state(ids[0]), Some(State::Stopped), "it runs no longer, for all that is known");
+    let reason = {
+        let model = cloud.region.model();
+        let model = model.read().unwrap();
+        model.instance(ids[0]).unwrap().reason_message.clone()
+    };
+    assert!(reason.starts_with("The instance's cell knows nothing of it"), "{reason}");
+    cloud.hosts = false;
+    cloud.ask(Request::Stop { instances: vec![ids[1]], force: false }).unwrap();
+    assert_eq!(cloud.state(ids[1]), Some(State::Stopping));
+    cloud.host_says(ids[1], Phase::Refused, StopCause::Unspecified);
+    assert_eq!(cloud.state(ids[1]), Some(State::Stopped));
+}
+
+#[test]
+fn a_cell_that_was_restored_is_told_again_what_is_wanted() {
+    let mut cloud = Cloud::new();
+    let ids = cloud.launch(2);
+    let old: Vec<_> = cloud.intents.iter().filter(|(_, i)| i.target() == Target::Running).cloned().collect();
+    cloud.ask(Request::Stop { instances: vec![ids[0]], force: false }).unwrap();
+    cloud.ask(Request::Terminate(vec![ids[1]])).unwrap();
+    assert_eq!(cloud.state(ids[1]), Some(State::Terminated));
+    let sent = cloud.intents.len();
+    for (cell, intent) in old {
+        let says = report(&cell, &intent, Phase::Running, StopCause::Unspecified);
+        cloud.event(Event::Cell(cell, wrap(says)));
+    }
+    let again: Vec<_> = cloud.intents[sent..].iter().map(|(_, i)| (spec_id(i), i.target())).collect();
+    let expected = [(ids[0], Target::Stopped), (ids[1], Target::Destroyed)];
+    assert!(again.len() == 2 && expected.iter().all(|wanted| again.contains(wanted)), "{again:?}");
+    // It was answered, so it is not repeated.
+    let sent = cloud.intents.len();
+    cloud.pass(Duration::from_secs(5));
+    assert_eq!(cloud.intents.len(), sent);
 }

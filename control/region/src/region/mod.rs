@@ -488,13 +488,38 @@ impl Region {
                 self.settle_batch(now, account, batch, &before, effects);
             }
             Err(error) => {
-                // The store has failed or somebody else leads. The shell ends this process now: what is durable is all that the next one goes on from.
+                // A commit that is too large, or that a full store refused, changed nothing. Else the store has
+                // failed or somebody else leads, and the shell ends this process now: what is durable is all that
+                // the next one goes on from.
                 let ids = batch.answers.iter().map(|(id, _)| *id).chain(batch.waiters.iter().map(|w| w.id));
-                let refusal = Refusal::StoreFailed(error.to_string());
+                let refusal = match error {
+                    CommitError::Full(why) => Refusal::StoreFull(why),
+                    error => Refusal::StoreFailed(error.to_string()),
+                };
                 effects.extend(ids.map(|id| Effect::Answer { id, result: Err(refusal.clone()) }));
+                self.batch_refused(now, &batch);
             }
         }
         self.advance(now, owner, effects);
+    }
+
+    /// What the cells said is lost with the batch: they are asked again. A launch may be acknowledged again, or
+    /// settled at the next sweep.
+    fn batch_refused(&mut self, now: Timestamp, batch: &Batch) {
+        for (_, report) in &batch.reports {
+            let Ok(id) = report.instance_id.parse::<InstanceId>() else { continue };
+            let record = self.read().instance(id).cloned();
+            if let Some(record) = record {
+                self.unanswered.insert(id, (instance::generation(self.incarnation, &record), now));
+            }
+        }
+        for name in batch.writes.keys() {
+            if let Name::Reservation(id) = name
+                && let Some(claims) = self.claims.get_mut(id)
+            {
+                claims.ending = claims.confirmed > 0;
+            }
+        }
     }
 
     /// The stage and intent of the instances that a batch changes, as they are before it.

@@ -40,7 +40,13 @@ impl Region {
             if report.phase() == Phase::Claimed {
                 self.intent_send(id, &record, effects);
             }
+            if here && report.attempt < record.attempt {
+                self.remind(now, id, &record, effects);
+            }
             return self.ack(cell, &report, effects);
+        }
+        if generation < instance::generation(self.incarnation, &record) {
+            self.remind(now, id, &record, effects);
         }
         if self.unanswered.get(&id).is_some_and(|(wanted, _)| generation >= *wanted) {
             self.unanswered.remove(&id);
@@ -76,6 +82,16 @@ impl Region {
         if self.reports.insert(id, (cell, report)).is_none() {
             self.enqueue(now, account, Work::Report(id), effects);
         }
+    }
+
+    /// The cell speaks of an older intent than the newest. Usually the newest is on its way and waits for its answer;
+    /// if it was answered before, the cell may have forgotten it (its store was restored) and is told again.
+    fn remind(&mut self, now: Timestamp, id: InstanceId, record: &InstanceRecord, effects: &mut Vec<Effect>) {
+        if self.unanswered.contains_key(&id) {
+            return;
+        }
+        self.unanswered.insert(id, (instance::generation(self.incarnation, record), now));
+        self.intent_send(id, record, effects);
     }
 
     /// A report of an instance that the region does not know: a place that nobody needs is released, a destroyed

@@ -52,7 +52,9 @@ pub struct EngineOptions {
     pub watch_queue_commits: usize,
     /// Bytes of the longest prefix that keeps callers apart, for a server before whose keys it stands.
     pub prefix_bytes: usize,
-    /// Keys, values and what keeping them takes, at most: a commit that would go over is refused.
+    /// Keys, values and what keeping them takes, at most: a commit that would go over is refused. What ends things or
+    /// decides who leads goes on in a reserve above it: changes of keys that are there in the first half of
+    /// [`Engine::RESERVE_PART`], leases and keys of leases in all of it.
     pub state_bytes_max: u64,
     /// History, beyond `history_bytes`, that is kept for the sake of a backup under way. One that is so slow that more
     /// is needed ends.
@@ -116,6 +118,9 @@ struct Staged {
 impl Engine {
     /// Bytes that can be staged: after them a flush is needed.
     pub const STAGED_BYTES_MAX: usize = 16 << 20;
+
+    /// The reserve above [`EngineOptions::state_bytes_max`] is that bound divided by this.
+    pub const RESERVE_PART: u64 = 16;
 
     /// Opens the store on the disk, or makes an empty one there (of incarnation 1).
     pub fn open(mut disk: Box<dyn Disk>, options: EngineOptions) -> Result<Engine, OpenError> {
@@ -223,7 +228,7 @@ impl Engine {
             }
             self.leases.admit(&commit.ops)?;
             let growth = commit.ops.iter().map(|op| op_growth(op, &present)).sum();
-            self.room(&state.map, growth)?;
+            self.room(&state.map, growth, Need::of(&commit.ops, &present))?;
             let changes = changes(commit.ops, &present, &mut self.leases);
             let growth = changes.iter().map(|change| change_growth(change, &present)).sum::<i64>();
             (changes, growth)
@@ -233,9 +238,14 @@ impl Engine {
     }
 
     /// Whether the state may grow by so much; it may always shrink.
-    fn room(&self, map: &MultiVersionMap, growth: i64) -> Result<(), CommitError> {
-        let (state, max) =
-            (map.state_bytes().saturating_add_signed(self.staged.growth), self.options.state_bytes_max);
+    fn room(&self, map: &MultiVersionMap, growth: i64, need: Need) -> Result<(), CommitError> {
+        let state = map.state_bytes().saturating_add_signed(self.staged.growth);
+        let bound = self.options.state_bytes_max;
+        let max = bound.saturating_add(match need {
+            Need::New => 0,
+            Need::Change => bound / Self::RESERVE_PART / 2,
+            Need::Lease => bound / Self::RESERVE_PART,
+        });
         match growth > 0 && state.saturating_add_signed(growth) > max {
             true => Err(CommitError::Full(format!(
                 "its state takes {state} of {max} bytes, and {growth} more do not fit; deletions do"
@@ -248,7 +258,7 @@ impl Engine {
     pub fn lease_grant(&mut self, ttl: Duration, now: Timestamp) -> Result<(Ticket, LeaseId), CommitError> {
         LeaseId::ttl_check(ttl)?;
         self.ready(lease::END_BYTES_MAX)?;
-        self.room(&self.reader.state().map, lease::LEASE_MEMORY as i64)?;
+        self.room(&self.reader.state().map, lease::LEASE_MEMORY as i64, Need::Lease)?;
         let id = lease::lease_id_new(self.incarnation(), Revision(self.revision_staged().0 + 1));
         let changes = vec![self.leases.grant(id, ttl, now)];
         self.staged.growth += self.growth(&changes);
@@ -461,6 +471,30 @@ impl Staged {
             self.keys.insert(change.key.clone(), put);
         }
         self.commits.push(Arc::new(events));
+    }
+}
+
+/// What a commit makes the state grow for, and so how far it may.
+#[derive(Clone, Copy)]
+enum Need {
+    /// Keys that are not there yet.
+    New,
+    /// Other values of keys that are there: a record that moves on, as that of an instance to be terminated.
+    Change,
+    /// Leases and what hangs on them: without these nobody could lead, and so nobody could make room.
+    Lease,
+}
+
+impl Need {
+    fn of(ops: &[Op], present: &impl Fn(&[u8]) -> Option<(usize, Revision)>) -> Need {
+        let new = |op: &Op| matches!(op, Op::Put(key, _) if present(key).is_none());
+        if ops.iter().any(new) {
+            Need::New
+        } else if ops.iter().any(|op| matches!(op, Op::PutLeased(..))) {
+            Need::Lease
+        } else {
+            Need::Change
+        }
     }
 }
 

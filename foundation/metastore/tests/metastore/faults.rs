@@ -122,7 +122,7 @@ fn the_newest_segment_is_missed_however_young_it_is() {
 }
 
 #[test]
-fn a_full_store_takes_deletions_and_nothing_that_makes_it_grow() {
+fn a_full_store_takes_deletions_changes_and_leases_but_nothing_new() {
     let disk = MemoryDisk::new();
     let options = EngineOptions { state_bytes_max: 100_000, ..small() };
     let mut engine = Engine::open(disk.mount(), options).unwrap();
@@ -141,10 +141,18 @@ fn a_full_store_takes_deletions_and_nothing_that_makes_it_grow() {
     commit(&mut engine, "0", vec![1; 10]).unwrap();
     // What is staged counts, both ways.
     let (_, lease) = engine.lease_grant(ttl, now).unwrap();
-    let free = (100_000 - engine.state_bytes()) as usize;
+    let half = 100_000 / Engine::RESERVE_PART / 2;
+    let free = (100_000 + half - engine.state_bytes()) as usize;
     engine.stage(put("1", vec![1; 1000 + free - 500])).unwrap();
-    assert!(matches!(engine.stage(put("2", vec![1; 1500])), Err(CommitError::Full(_))));
-    assert!(matches!(engine.lease_grant(ttl, now), Err(CommitError::Full(_))));
+    assert!(matches!(engine.stage(put("2", vec![1; 1400])), Err(CommitError::Full(_))));
+    // Who leads is still decided: a lease, and its key beside a change.
+    let (_, leader) = engine.lease_grant(ttl, now).unwrap();
+    let leads =
+        vec![Op::Put("2".into(), vec![2; 1100]), Op::PutLeased("leader".into(), vec![1; 300], leader)];
+    engine.stage(Commit { conditions: vec![], ops: leads }).unwrap();
+    let more = vec![Op::PutLeased("other".into(), vec![1; half as usize], leader)];
+    assert!(matches!(engine.stage(Commit { conditions: vec![], ops: more }), Err(CommitError::Full(_))));
+    assert!(matches!(engine.stage(put("new", vec![])), Err(CommitError::Full(_))));
     engine.stage(Commit { conditions: vec![], ops: vec![Op::Delete("3".into())] }).unwrap();
     engine.stage(Commit { conditions: vec![], ops: vec![Op::PutLeased("3".into(), vec![], lease)] }).unwrap();
     assert!(engine.flush().iter().all(|(_, result)| result.is_ok()));
