@@ -206,7 +206,9 @@ impl Election {
                     // However the watch ends, the store is asked again.
                     Ok(_) => break,
                     // A watch may wait for a store that is gone, and a candidate must know that it is.
-                    Err(_) => drop(asked(store, &query).await?),
+                    // Nor is a watch that says nothing believed for ever.
+                    Err(_) if asked(store, &query).await?.entries.is_empty() => return Ok(()),
+                    Err(_) => {}
                 }
             }
         }

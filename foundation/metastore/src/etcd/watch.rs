@@ -65,28 +65,28 @@ impl Etcd {
         };
         let opened = &watching;
         let stream = self.retried(|link: Arc<Link>| async move {
-            let stream = opened.open(&link).await?;
-            Ok((link, stream))
+            let opened = opened.open(&link).await?;
+            Ok((link, opened))
         });
-        let (link, stream) = stream.await.map_err(|fault| match fault {
+        let (link, opened) = stream.await.map_err(|fault| match fault {
             Fault::Gone(why) => ReadError::Failed(why),
             fault => ReadError::Unavailable(fault.said()),
         })?;
-        self.runtime.spawn(async move { watching.run(link, stream, feed).await });
+        self.runtime.spawn(async move { watching.run(link, opened, feed).await });
         Ok(watch)
     }
 }
 
 impl Watching {
-    /// Opens a stream from where the watch is.
-    async fn open(&self, link: &Link) -> Result<WatchStream, Fault> {
+    /// Opens a stream from where the watch is; gives its first answer too, which may say already that it is over.
+    async fn open(&self, link: &Link) -> Result<(WatchStream, WatchResponse), Fault> {
         let from = self.delivered.0.max(1) as i64;
         let mut stream = self.open_at(link, from).await?;
         let created = stream.message().await.map_err(fault)?;
         let created = created.ok_or_else(|| Fault::Unknown("the watch ended at once".to_owned()))?;
         match created.canceled() && created.compact_revision() == 0 {
             true => Err(Fault::Refused(created.cancel_reason().to_owned())),
-            false => Ok(stream),
+            false => Ok((stream, created)),
         }
     }
 
@@ -96,11 +96,10 @@ impl Watching {
         link.watch.clone().watch(self.start.clone(), Some(options)).await.map_err(fault)
     }
 
-    async fn run(&mut self, link: Arc<Link>, stream: WatchStream, feed: WatchFeed) {
+    async fn run(&mut self, mut link: Arc<Link>, mut opened: (WatchStream, WatchResponse), feed: WatchFeed) {
         let links = self.etcd.links.clone();
-        let (mut link, mut stream) = (link, stream);
         loop {
-            let mut why = match self.read(&mut stream, &feed).await {
+            let mut why = match self.read(opened, &feed).await {
                 StreamEnd::Over => return,
                 StreamEnd::Compacted => return feed.end(WatchEnd::Lagged),
                 StreamEnd::Gone(why) => return feed.end(WatchEnd::Closed(why)),
@@ -108,7 +107,7 @@ impl Watching {
             };
             links.drop_link(&link);
             let deadline = links.patience_end();
-            stream = loop {
+            opened = loop {
                 if Instant::now() >= deadline {
                     return feed.end(WatchEnd::Interrupted(why));
                 }
@@ -118,7 +117,7 @@ impl Watching {
                     Err(fault) => return feed.end(WatchEnd::Interrupted(fault.said())),
                 }
                 match timeout(links.options.answer_timeout, self.open(&link)).await {
-                    Ok(Ok(stream)) => break stream,
+                    Ok(Ok(opened)) => break opened,
                     Ok(Err(fault)) => why = fault.said(),
                     Err(_) => why = self.etcd.late().said(),
                 }
@@ -129,7 +128,14 @@ impl Watching {
     }
 
     /// Gives the watch what the stream says, until one of them ends.
-    async fn read(&mut self, stream: &mut WatchStream, feed: &WatchFeed) -> StreamEnd {
+    async fn read(
+        &mut self,
+        (mut stream, created): (WatchStream, WatchResponse),
+        feed: &WatchFeed,
+    ) -> StreamEnd {
+        if let Some(end) = self.deliver(created, feed) {
+            return end;
+        }
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,
