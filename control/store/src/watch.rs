@@ -9,7 +9,8 @@ use crate::etcdserverpb as pb;
 use crate::kv::range_end;
 use crate::mvccpb::event::EventType;
 use crate::mvccpb::{Event, KeyValue};
-use metastore::{CommitEvents, ReadError, Revision, Store, WatchEnd};
+use bytes::Bytes;
+use metastore::{CommitEvents, RangeQuery, ReadError, Revision, Store, WatchEnd};
 use pb::watch_request::RequestUnion;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -117,15 +118,26 @@ impl Stream {
                 true
             }
             Err(refusal) => {
+                if refusal.oldest > 0 {
+                    // As etcd: such a watch begins, and ends at once.
+                    let created = pb::WatchResponse { header: self.header().await, ..answer.clone() };
+                    if self.answers.send(Ok(created)).await.is_err() {
+                        return false;
+                    }
+                    answer.created = false;
+                }
                 answer.canceled = true;
                 answer.compact_revision = refusal.oldest;
                 answer.cancel_reason = refusal.why;
-                if let Ok(revision) = self.store.revision().await {
-                    answer.header = header(revision, self.store.incarnation());
-                }
+                answer.header = self.header().await;
                 self.answers.send(Ok(answer)).await.is_ok()
             }
         }
+    }
+
+    /// The present revision, where it can be read.
+    async fn header(&self) -> Option<pb::ResponseHeader> {
+        header(self.store.revision().await.ok()?, self.store.incarnation())
     }
 
     fn id_next(&mut self) -> i64 {
@@ -153,13 +165,13 @@ impl Stream {
             first => Revision(revision(first)?.0.saturating_sub(1)),
         };
         let prefix = prefix(&create.key, end.as_deref());
-        let (from, watch) = match self.store.watch(&prefix, from).await {
-            // The oldest revision that can be read can be watched, from the one after it: whoever begins there has
-            // read the state at it. What that very revision put is not said again.
-            Err(ReadError::Compacted { oldest }) if oldest.0 == from.0 + 1 => {
-                (oldest, self.store.watch(&prefix, oldest).await?)
+        let (watch, from, first) = match self.store.watch(&prefix, from).await {
+            // The oldest revision that can be read can be watched from, as with etcd.
+            Err(ReadError::Compacted { oldest }) if wire(oldest) == create.start_revision => {
+                let watch = self.store.watch(&prefix, oldest).await?;
+                (watch, oldest, puts_at(&self.store, &create.key, end.as_deref(), oldest).await?)
             }
-            watch => (from, watch?),
+            watch => (watch?, from, Vec::new()),
         };
         let feed = Feed {
             id,
@@ -170,6 +182,7 @@ impl Stream {
             prefix,
             watch,
             passed: from,
+            first,
             progress: Arc::default(),
             progress_notify: create.progress_notify,
         };
@@ -222,6 +235,35 @@ impl From<ReadError> for Refusal {
     }
 }
 
+/// What is left of the commit at the oldest revision that can be read: its puts, as with etcd.
+async fn puts_at(
+    store: &Store,
+    start: &[u8],
+    end: Option<&[u8]>,
+    oldest: Revision,
+) -> Result<Vec<Event>, ReadError> {
+    let mut events = Vec::new();
+    let mut after = None;
+    loop {
+        let query = RangeQuery::between(start.to_vec(), end.map(<[u8]>::to_vec)).at(oldest).after(after);
+        let page = store.range(&query).await?;
+        let puts = page.entries.into_iter().filter(|entry| entry.modified == oldest);
+        events.extend(puts.map(|entry| event(entry.key.into(), Some(entry.value.into()), oldest)));
+        if page.next.is_none() {
+            return Ok(events);
+        }
+        after = page.next;
+    }
+}
+
+/// What became of one key; no value: it was deleted.
+fn event(key: Bytes, value: Option<Bytes>, revision: Revision) -> Event {
+    let kind = if value.is_some() { EventType::Put } else { EventType::Delete };
+    let value = value.unwrap_or_default();
+    let kv = KeyValue { key, value, mod_revision: wire(revision), ..KeyValue::default() };
+    Event { r#type: kind.into(), kv: Some(kv), prev_kv: None }
+}
+
 /// What all keys of a range begin with.
 fn prefix(start: &[u8], end: Option<&[u8]>) -> Vec<u8> {
     let Some(end) = end else { return Vec::new() };
@@ -247,6 +289,8 @@ struct Feed {
     watch: metastore::Watch,
     /// Everything up to here was passed on.
     passed: Revision,
+    /// What is told before anything else.
+    first: Vec<Event>,
     progress: Arc<Notify>,
     progress_notify: bool,
 }
@@ -256,6 +300,10 @@ impl Feed {
         let mut due = tokio::time::interval(PROGRESS_EVERY);
         due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         due.reset();
+        let first = std::mem::take(&mut self.first);
+        if !self.answer(first).await {
+            return;
+        }
         loop {
             let going_on = tokio::select! {
                 events = self.watch.next() => {
@@ -299,19 +347,7 @@ impl Feed {
             if key < self.start.as_slice() || self.end.as_deref().is_some_and(|end| key >= end) {
                 continue;
             }
-            let mut kv = KeyValue {
-                key: change.key.clone(),
-                mod_revision: wire(commit.revision),
-                ..KeyValue::default()
-            };
-            let kind = match &change.value {
-                Some(value) => {
-                    kv.value = value.clone();
-                    EventType::Put
-                }
-                None => EventType::Delete,
-            };
-            events.push(Event { r#type: kind.into(), kv: Some(kv), prev_kv: None });
+            events.push(event(change.key.clone(), change.value.clone(), commit.revision));
         }
     }
 

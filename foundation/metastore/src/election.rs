@@ -132,7 +132,6 @@ impl fmt::Display for Standing {
 
 /// The stored term: eight bytes, most significant first, then the owner.
 struct TermRecord {
-    /// Of whoever leads next.
     next: Term,
     condition: Condition,
 }
@@ -206,8 +205,8 @@ impl Election {
                     Ok(Ok(commit)) if !commit.changes.iter().any(gone) => {}
                     // However the watch ends, the store is asked again.
                     Ok(_) => break,
-                    // A watch may wait for a store that is gone, and a candidate must know that it is; and a leader
-                    // that is gone is gone, whatever the watch has said of it.
+                    // A watch may wait for a store that is gone, and a candidate must know that it is.
+                    // Nor is a watch that says nothing believed for ever.
                     Err(_) if asked(store, &query).await?.entries.is_empty() => return Ok(()),
                     Err(_) => {}
                 }

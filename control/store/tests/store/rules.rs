@@ -179,8 +179,26 @@ async fn watches_tell_whole_commits_in_order_from_any_revision_kept() {
     assert!(canceled.canceled && canceled.watch_id == second.watch_id && canceled.compact_revision == 0);
     kv.compact(pb::CompactionRequest { revision: newest, physical: false }).await.unwrap();
     watching.create(OURS, "cell/us-east-1a-c10", 1).await;
+    let created = watching.next().await;
+    assert!(created.created && !created.canceled, "{created:?}");
     let refused = watching.next().await;
-    assert!(refused.canceled && refused.compact_revision > 1, "{refused:?}");
+    assert!(!refused.created && refused.canceled && refused.compact_revision == newest, "{refused:?}");
+    // The oldest revision that is left can be watched from, and what comes after it is told.
+    watching.create(OURS, "cell/us-east-1a-c10", newest).await;
+    let created = watching.next().await;
+    assert!(created.created && !created.canceled, "{created:?}");
+    kv.put(put(&ours("d"), "1")).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let answer = watching.next().await;
+        if answer.watch_id == created.watch_id {
+            told.extend(answer.events.into_iter().filter_map(|event| event.kv));
+        }
+    }
+    let told: Vec<_> = told.iter().map(|kv| (kv.key.as_ref(), kv.mod_revision)).collect();
+    assert_eq!(told, [(ours("c").as_bytes(), newest), (ours("d").as_bytes(), newest + 1)]);
+    // The first watch was told of it too.
+    watching = Watching::open(&server).await;
     watching.create("cell/us-east-1b-c1/", "", 0).await;
     let refused = watching.next().await;
     assert!(refused.canceled && refused.cancel_reason.contains("permission denied"), "{refused:?}");

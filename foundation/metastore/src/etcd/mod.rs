@@ -96,10 +96,6 @@ impl Etcd {
             let (Some(old), _) = self.links.incarnation_read(&link).await? else {
                 return Err(Fault::Gone("the incarnation is not there".to_owned()));
             };
-            // Done by a try whose answer was lost.
-            if old != self.links.incarnation() && old > above {
-                return Ok(old);
-            }
             let new = old.max(above) + 1;
             let same = Compare::value(key.clone(), CompareOp::Equal, old.to_string());
             let txn = Txn::new().when([same]).and_then([TxnOp::put(key.clone(), new.to_string(), None)]);
@@ -235,14 +231,16 @@ impl Etcd {
         if let [id] = leases[..] {
             return CommitError::LeaseExpired(id);
         }
-        for id in leases {
+        for &id in &leases {
             let asked = link.lease.clone().time_to_live(id.0 as i64, None).await;
             if asked.is_ok_and(|answer| answer.ttl() < 0) {
                 return CommitError::LeaseExpired(id);
             }
         }
-        CommitError::Unavailable(
-            "one of the commit's leases has ended, and it cannot be told which".to_owned(),
+        // One of them has ended, and it cannot be told which; what must not be said is that trying again may help.
+        leases.first().map_or_else(
+            || CommitError::Failed("a lease that the commit does not name has ended".to_owned()),
+            |id| CommitError::LeaseExpired(*id),
         )
     }
 
@@ -370,7 +368,11 @@ impl Backend for Etcd {
                 let revoked = link.lease.clone().revoke(id.0 as i64).await;
                 revoked.map_err(|error| Fault::of(&error))
             });
-            let revoked = revoked.await.map_err(|fault| lease_error(id, fault))?;
+            let revoked = revoked.await.map_err(|fault| match fault {
+                // The lease may be gone, and its keys with it.
+                Fault::Unknown(why) => LeaseError::Failed(why),
+                fault => lease_error(id, fault),
+            })?;
             self.revision_of(revoked.header());
             Ok(())
         })
@@ -399,7 +401,7 @@ fn commit_error(fault: Fault) -> CommitError {
 fn lease_error(id: LeaseId, fault: Fault) -> LeaseError {
     match fault {
         Fault::LeaseNotFound => LeaseError::Expired(id),
-        // What could be tried again was, so its outcome is of no account: it may be tried once more.
+        // Of a grant or a renewal, which do no harm if they are tried once more.
         Fault::Unknown(why) => LeaseError::Unavailable(why),
         fault => commit_error(fault).into(),
     }

@@ -65,8 +65,8 @@ impl Etcd {
         };
         let opened = &watching;
         let stream = self.retried(|link: Arc<Link>| async move {
-            let stream = opened.open(&link).await?;
-            Ok((link, stream))
+            let opened = opened.open(&link).await?;
+            Ok((link, opened))
         });
         let (link, opened) = stream.await.map_err(|fault| match fault {
             Fault::Gone(why) => ReadError::Failed(why),
@@ -78,8 +78,7 @@ impl Etcd {
 }
 
 impl Watching {
-    /// Opens a stream from where the watch is; gives its first answer too, which may be the last: one that cannot
-    /// begin where it should is made and cancelled in one word by some servers, in two by others.
+    /// Opens a stream from where the watch is; gives its first answer too, which may say already that it is over.
     async fn open(&self, link: &Link) -> Result<(WatchStream, WatchResponse), Fault> {
         let from = self.delivered.0.max(1) as i64;
         let mut stream = self.open_at(link, from).await?;
@@ -97,15 +96,10 @@ impl Watching {
         link.watch.clone().watch(self.start.clone(), Some(options)).await.map_err(fault)
     }
 
-    async fn run(&mut self, link: Arc<Link>, opened: (WatchStream, WatchResponse), feed: WatchFeed) {
+    async fn run(&mut self, mut link: Arc<Link>, mut opened: (WatchStream, WatchResponse), feed: WatchFeed) {
         let links = self.etcd.links.clone();
-        let (mut link, (mut stream, mut first)) = (link, opened);
         loop {
-            let ended = match self.deliver(first, &feed) {
-                Some(end) => end,
-                None => self.read(&mut stream, &feed).await,
-            };
-            let mut why = match ended {
+            let mut why = match self.read(opened, &feed).await {
                 StreamEnd::Over => return,
                 StreamEnd::Compacted => return feed.end(WatchEnd::Lagged),
                 StreamEnd::Gone(why) => return feed.end(WatchEnd::Closed(why)),
@@ -113,7 +107,7 @@ impl Watching {
             };
             links.drop_link(&link);
             let deadline = links.patience_end();
-            (stream, first) = loop {
+            opened = loop {
                 if Instant::now() >= deadline {
                     return feed.end(WatchEnd::Interrupted(why));
                 }
@@ -134,7 +128,14 @@ impl Watching {
     }
 
     /// Gives the watch what the stream says, until one of them ends.
-    async fn read(&mut self, stream: &mut WatchStream, feed: &WatchFeed) -> StreamEnd {
+    async fn read(
+        &mut self,
+        (mut stream, created): (WatchStream, WatchResponse),
+        feed: &WatchFeed,
+    ) -> StreamEnd {
+        if let Some(end) = self.deliver(created, feed) {
+            return end;
+        }
         loop {
             let message = tokio::select! {
                 message = stream.message() => message,

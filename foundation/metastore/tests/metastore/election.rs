@@ -5,10 +5,11 @@ use base::generation::Term;
 use metastore::election::{Election, ElectionError, Leadership, Standing};
 use metastore::{
     Backend, Busy, Commit, CommitError, Entry, LeaseError, LeaseId, OnDone, Op, Page, Pending, RangeQuery,
-    ReadError, Revision, Store, StoreOptions, Watch,
+    ReadError, Revision, Store, StoreOptions, Watch, WatchFeed,
 };
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -42,6 +43,8 @@ async fn act(store: &Store, leader: &Leadership, value: &str) -> Result<Revision
 struct Cuttable {
     store: Store,
     cut: Arc<AtomicBool>,
+    /// `Some`: watches say nothing, ever. Their ends are kept here.
+    deaf: Option<Mutex<Vec<WatchFeed>>>,
 }
 
 impl Backend for Cuttable {
@@ -73,7 +76,10 @@ impl Backend for Cuttable {
         Box::pin(self.store.range(query))
     }
     fn watch<'a>(&'a self, prefix: &'a [u8], from: Revision) -> Pending<'a, Result<Watch, ReadError>> {
-        Box::pin(self.store.watch(prefix, from))
+        let Some(deaf) = &self.deaf else { return Box::pin(self.store.watch(prefix, from)) };
+        let (feed, watch) = Watch::fed(prefix, VecDeque::new(), 1);
+        deaf.lock().unwrap().push(feed);
+        Box::pin(std::future::ready(Ok(watch)))
     }
     fn compact(&self, up_to: Revision) -> Pending<'_, Result<Revision, ReadError>> {
         Box::pin(self.store.compact(up_to))
@@ -124,7 +130,7 @@ async fn of_many_candidates_one_leads_and_the_next_when_it_resigns() {
 async fn a_leader_that_cannot_renew_resigns_before_its_successor_begins() {
     let store = store();
     let cut = Arc::new(AtomicBool::new(false));
-    let cuttable = Store::with(Cuttable { store: store.clone(), cut: cut.clone() });
+    let cuttable = Store::with(Cuttable { store: store.clone(), cut: cut.clone(), deaf: None });
     let mut first = campaign(&cuttable, "first").await;
     // It renews: it leads for longer than one lease.
     assert!(timeout(LeaseId::TTL_MIN * 2, first.lost()).await.is_err());
@@ -150,6 +156,21 @@ async fn a_leader_that_cannot_renew_resigns_before_its_successor_begins() {
     assert!(matches!(refused, CommitError::Conflict { .. }), "{refused}");
     act(&store, &second, "new").await.unwrap();
     assert_eq!(store.get(b"cell/vm").await.unwrap().unwrap().value, b"new");
+}
+
+#[tokio::test]
+async fn a_candidate_whose_watch_is_dead_still_succeeds() {
+    let store = store();
+    let leader = campaign(&store, "first").await;
+    let deaf = Cuttable { store: store.clone(), cut: Arc::default(), deaf: Some(Mutex::default()) };
+    let (seen_in, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let successor = tokio::spawn(async move {
+        let store = Store::with(deaf);
+        election("second").campaign(&store, |standing| drop(seen_in.send(standing))).await.unwrap()
+    });
+    assert_eq!(seen.recv().await, Some(Standing::StandsBy { leader: "first".into() }));
+    leader.resign().await;
+    assert_eq!(timeout(LONG, successor).await.unwrap().unwrap().term(), Term(2));
 }
 
 #[tokio::test]
