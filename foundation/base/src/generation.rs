@@ -35,6 +35,9 @@ impl fmt::Display for Generation {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Term(pub u64);
 
+/// The highest incarnation of a store: terms and the ids of leases have room for so many.
+pub const INCARNATION_MAX: u64 = (1 << 19) - 1;
+
 impl Term {
     /// Bits of a term below those that say the store's incarnation.
     const INCARNATION_SHIFT: u32 = 40;

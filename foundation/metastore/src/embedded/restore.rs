@@ -20,6 +20,7 @@ use super::snapshot::SnapshotWriter;
 use super::thread::{LOCK, lock, lock_shared};
 use crate::contract::Revision;
 use base::disk::{Disk, RealDisk};
+use base::generation::INCARNATION_MAX;
 use rustix::fs::RenameFlags;
 use std::fs;
 use std::io::{self, Read};
@@ -49,6 +50,14 @@ pub struct Restored {
 /// Why a backup was not restored. What was in the directory is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
+    /// There is no such incarnation.
+    #[error(
+        "{incarnation} is too high for an incarnation: at most {INCARNATION_MAX}, one higher than the last will do"
+    )]
+    IncarnationTooHigh {
+        /// The one that the restored store would have.
+        incarnation: u64,
+    },
     /// There are files in the directory, and nobody said that they may be replaced.
     #[error("{directory} is not empty", directory = directory.display())]
     NotEmpty {
@@ -103,11 +112,18 @@ pub fn restore(
             return Err(RestoreError::IncarnationUnknown { directory: directory.to_owned() });
         }
     };
-    let incarnation =
-        (backup.head().incarnation + 1).max(former_incarnation + 1).max(options.incarnation_min);
+    let used = backup.head().incarnation.max(former_incarnation).max(moved_aside(&parent, &name)?);
+    let incarnation = used.saturating_add(1).max(options.incarnation_min);
+    if incarnation > INCARNATION_MAX {
+        return Err(RestoreError::IncarnationTooHigh { incarnation });
+    }
 
     let made = parent.join(format!(".{name}.restored"));
-    if made.exists() {
+    if made.join(LOCK).exists() {
+        // A store that somebody has opened: an earlier restore was cut off after it had put its own in the place.
+        let aside = aside(&parent, &name, incarnation);
+        fs::rename(&made, &aside).map_err(failed("move the former store to", &aside))?;
+    } else if made.exists() {
         fs::remove_dir_all(&made).map_err(failed("remove what an earlier restore has left:", &made))?;
     }
     let mut disk = RealDisk::open(&made).map_err(failed("make", &made))?;
@@ -126,12 +142,32 @@ pub fn restore(
             fs::remove_dir_all(&made).map_err(failed("remove the empty", &made))?;
         }
     } else {
-        let aside = parent.join(format!("{name}.before-{incarnation}"));
+        let aside = aside(&parent, &name, incarnation);
         fs::rename(&made, &aside).map_err(failed("move the former store to", &aside))?;
         moved = Some(aside);
     }
     fs::File::open(&parent).and_then(|parent| parent.sync_all()).map_err(failed("sync", &parent))?;
     Ok(Restored { backup: summary, incarnation, former: moved })
+}
+
+/// The highest incarnation that a store beside this one had when it was put in the place of one that was moved aside.
+fn moved_aside(parent: &Path, name: &str) -> Result<u64, RestoreError> {
+    let begin = format!("{name}.before-");
+    let mut highest = 0;
+    for entry in fs::read_dir(parent).map_err(failed("list", parent))? {
+        let entry = entry.map_err(failed("list", parent))?.file_name();
+        let number = entry.to_str().and_then(|entry| entry.strip_prefix(&begin));
+        let number = number.and_then(|number| number.split('.').next()?.parse().ok());
+        highest = highest.max(number.unwrap_or(0));
+    }
+    Ok(highest)
+}
+
+/// A name that is free, for the store that one of this incarnation replaces.
+fn aside(parent: &Path, name: &str, incarnation: u64) -> PathBuf {
+    let first = parent.join(format!("{name}.before-{incarnation}"));
+    let more = (2..).map(|turn: u32| parent.join(format!("{name}.before-{incarnation}.{turn}")));
+    std::iter::once(first).chain(more).find(|path| !path.exists()).unwrap_or_default()
 }
 
 /// [`restore`] onto any disk, which must be empty, with an incarnation of the caller's choice.

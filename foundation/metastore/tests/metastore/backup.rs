@@ -183,6 +183,29 @@ fn a_directory_is_restored_in_one_step_and_what_was_there_is_moved_aside() {
 }
 
 #[test]
+fn a_restore_that_was_cut_off_loses_nothing_when_it_is_done_again() {
+    let root = tempfile::tempdir().unwrap();
+    let directory = root.path().join("store");
+    let store = Store::open(&directory).unwrap();
+    committed(&store, "one").unwrap();
+    let bytes = all(store.backup().unwrap()).unwrap();
+    committed(&store, "two").unwrap();
+    drop(store);
+    let found = verify(&directory).unwrap();
+    // As a crash leaves it that comes after the exchange: the former store under the name of what is being made.
+    fs::rename(&directory, root.path().join(".store.restored")).unwrap();
+    let restored = restore(&bytes[..], &directory, RestoreOptions::default()).unwrap();
+    assert_eq!(restored.former, None);
+    assert_eq!(verify(&root.path().join("store.before-2")).unwrap(), found);
+    // The directory is lost; what was moved aside says which incarnations there were.
+    fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(restore(&bytes[..], &directory, RestoreOptions::default()).unwrap().incarnation, 3);
+    let high = RestoreOptions { replace: true, incarnation_min: 20_261_122 };
+    let refused = restore(&bytes[..], &directory, high);
+    assert!(matches!(refused, Err(RestoreError::IncarnationTooHigh { .. })), "{refused:?}");
+}
+
+#[test]
 fn a_directory_without_a_word_of_its_incarnation_needs_one() {
     let root = tempfile::tempdir().unwrap();
     let engine = Engine::open(MemoryDisk::new().mount(), EngineOptions::default()).unwrap();
