@@ -137,11 +137,30 @@ impl pb::lease_server::Lease for Leases {
         Ok(Response::new(ReceiverStream::new(answered)))
     }
 
+    /// Whether a lease lives. Of its time the most that can be left is told, which is all that was granted.
     async fn lease_time_to_live(
         &self,
-        _: Request<pb::LeaseTimeToLiveRequest>,
+        request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        Err(refused("what is left of a lease's time is not told; keeping it alive tells whether it lives"))
+        let caller = self.callers.of(&request)?;
+        let asked = request.into_inner();
+        if asked.keys {
+            return Err(refused("the keys of a lease are not listed"));
+        }
+        // -1: there is no such lease.
+        let (ttl, granted_ttl) = match self.owned(&caller, asked.id).await {
+            Ok(owned) => (owned.ttl_s, owned.ttl_s),
+            Err(status) if status.code() == tonic::Code::NotFound => (-1, 0),
+            Err(status) => return Err(status),
+        };
+        let revision = self.store.revision().await.map_err(read_status)?;
+        Ok(Response::new(pb::LeaseTimeToLiveResponse {
+            header: header(revision, self.store.incarnation()),
+            id: asked.id,
+            ttl,
+            granted_ttl,
+            keys: Vec::new(),
+        }))
     }
 
     async fn lease_leases(
