@@ -5,9 +5,10 @@ mod footprint;
 mod launch;
 mod start;
 
-use crate::Part;
 use crate::client::{Client, Question};
+use crate::{Part, Place};
 use anyhow::{Result, bail};
+use std::fs;
 use std::time::{Duration, Instant};
 
 /// The parts.
@@ -32,13 +33,24 @@ const ROOMY: [&str; 8] = [
 ];
 
 /// RunInstances of `count` of the smallest instances.
-fn run_instances(count: usize) -> Question {
-    let parameters = format!("&ImageId={IMAGE}&InstanceType=t3.nano&MinCount={count}&MaxCount={count}");
-    Question::ec2("RunInstances", &parameters)
+fn run_instances(place: &Place, count: usize) -> Result<Question> {
+    let image = image(place)?;
+    let parameters = format!("&ImageId={image}&InstanceType=t3.nano&MinCount={count}&MaxCount={count}");
+    Ok(Question::ec2("RunInstances", &parameters))
 }
 
-/// The default image: its id, which the peer takes too.
-const IMAGE: &str = "ami-0deb1a00000000001";
+/// The default image's id, which the peer takes too: it knows no images, and no names of any.
+fn image(place: &Place) -> Result<String> {
+    for image in fs::read_dir(&place.images)? {
+        let image = image?;
+        let description = fs::read_to_string(image.path().join("image.toml")).unwrap_or_default();
+        if description.lines().any(|line| line == "name = \"nephos-linux\"") {
+            return Ok(image.file_name().to_string_lossy().into_owned());
+        }
+    }
+    bail!("there is no image nephos-linux in {}", place.images.display())
+}
+
 /// Ids in one TerminateInstances.
 const TERMINATE_MAX: usize = 100;
 const TERMINATE_WAIT: Duration = Duration::from_secs(120);

@@ -39,10 +39,10 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut instances = Vec::new();
     for keys in &both.accounts {
-        let reply = Client::new(cloud.address, keys).ask(&run_instances(INSTANCES))?;
+        let reply = Client::new(cloud.address, keys).ask(&run_instances(place, INSTANCES)?)?;
         instances.push(reply.elements("instanceId").map(str::to_owned).collect::<Vec<String>>());
     }
-    moto.client().ask(&run_instances(INSTANCES))?;
+    moto.client().ask(&run_instances(place, INSTANCES)?)?;
     let reads = [
         ("DescribeInstances 100", Question::ec2("DescribeInstances", "")),
         ("DescribeVpcs", Question::ec2("DescribeVpcs", "")),
@@ -54,7 +54,7 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
     for (keys, instances) in both.accounts.iter().zip(&instances) {
         terminate(&mut Client::new(cloud.address, keys), instances)?;
     }
-    cases.extend(both.compare("RunInstances", &run_instances(1), LAUNCH)?);
+    cases.extend(both.compare("RunInstances", &run_instances(place, 1)?, LAUNCH)?);
     cloud.down()?;
     Ok(cases)
 }

@@ -28,10 +28,11 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
     let cloud = Cloud::ready(place, directory.path(), &ROOMY)?;
     progress(&format!("making {ACCOUNTS} accounts"));
     let accounts = cloud.accounts(ACCOUNTS)?;
+    let launch = run_instances(place, 1)?;
     let (mut alone, mut crowd) = (Vec::new(), Vec::new());
     for run in 1..=RUNS {
-        alone.push(acknowledge(&cloud, &accounts[..1], ALONE)?);
-        crowd.push(acknowledge(&cloud, &accounts, CROWD)?);
+        alone.push(acknowledge(&cloud, &launch, &accounts[..1], ALONE)?);
+        crowd.push(acknowledge(&cloud, &launch, &accounts, CROWD)?);
         progress(&format!("run {run} of {RUNS}"));
     }
     cloud.down()?;
@@ -51,7 +52,7 @@ pub fn measure(place: &Place) -> Result<Vec<Case>> {
 }
 
 /// Launches and, outside what is measured, terminates.
-fn acknowledge(cloud: &Cloud, accounts: &[Keys], bound: Bound) -> Result<Outcome> {
+fn acknowledge(cloud: &Cloud, launch: &Question, accounts: &[Keys], bound: Bound) -> Result<Outcome> {
     let (control, hosts) = cloud.planes()?;
     let server = Server { address: cloud.address, keys: accounts, processes: &control, background: &hosts };
     let made: Mutex<BTreeMap<String, Vec<String>>> = Mutex::default();
@@ -60,7 +61,7 @@ fn acknowledge(cloud: &Cloud, accounts: &[Keys], bound: Bound) -> Result<Outcome
         let ids = reply.elements("instanceId").map(str::to_owned);
         made.entry(keys.access_key_id.clone()).or_default().extend(ids);
     };
-    let outcome = closed_loop::run(&server, bound, &run_instances(1), &launched)?;
+    let outcome = closed_loop::run(&server, bound, launch, &launched)?;
     let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
     for keys in accounts {
         if let Some(instances) = made.get(&keys.access_key_id) {
@@ -79,7 +80,7 @@ pub fn measure_guest(place: &Place) -> Result<Vec<Case>> {
     // The first guest warms the host's page cache, and waits for the accelerator to be proven.
     for run in 0..=RUNS {
         let began = Instant::now();
-        let reply = client.ask(&run_instances(1))?;
+        let reply = client.ask(&run_instances(place, 1)?)?;
         let instance = reply.element("instanceId").context("RunInstances names no instance")?.to_owned();
         let (running, user_space) = boot_wait(&mut client, &instance, began)?;
         if run > 0 {
