@@ -181,18 +181,8 @@ impl Gateway {
         request_id: &str,
         log: &mut Line,
     ) -> Response {
-        let headers: Vec<(&str, &str)> = parts
-            .headers
-            .iter()
-            .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str(), value)))
-            .collect();
-        let request = Request {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &headers,
-            body: body.as_deref().unwrap_or_default(),
-        };
+        let headers = headers(parts);
+        let request = request(parts, &headers, body);
         let service = service_of(&request, &TABLES).unwrap_or(&ec2::SERVICE);
         log.service = service.name;
         let refuse = |error: ApiError| protocol::encode_error(service, &error, request_id);
@@ -265,21 +255,35 @@ pub async fn unavailable(listener: TcpListener) {
     }
 }
 
-async fn apology(request: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
-    let (parts, body) = request.into_parts();
-    let body = read(body).await;
-    let headers: Vec<(&str, &str)> = parts
+/// The headers whose values are text.
+fn headers(parts: &http::request::Parts) -> Vec<(&str, &str)> {
+    parts
         .headers
         .iter()
         .filter_map(|(name, value)| value.to_str().ok().map(|value| (name.as_str(), value)))
-        .collect();
-    let request = Request {
+        .collect()
+}
+
+/// A request as the protocols read it; without a body where that could not be read.
+fn request<'a>(
+    parts: &'a http::request::Parts,
+    headers: &'a [(&'a str, &'a str)],
+    body: &'a Result<Bytes, Unread>,
+) -> Request<'a> {
+    Request {
         method: parts.method.as_str(),
         path: parts.uri.path(),
         query: parts.uri.query().unwrap_or_default(),
-        headers: &headers,
+        headers,
         body: body.as_deref().unwrap_or_default(),
-    };
+    }
+}
+
+async fn apology(asked: http::Request<Incoming>) -> http::Response<Full<Bytes>> {
+    let (parts, body) = asked.into_parts();
+    let body = read(body).await;
+    let headers = headers(&parts);
+    let request = request(&parts, &headers, &body);
     let service = service_of(&request, &TABLES).unwrap_or(&ec2::SERVICE);
     let error = ApiError::new(codes::SERVICE_UNAVAILABLE, "The region cannot reach its store; try again.");
     to_http(protocol::encode_error(service, &error, ""), true)

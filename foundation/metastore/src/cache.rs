@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// The first wait before a store that could not be read is asked again; it doubles.
+/// The first wait before the table is read anew; it doubles until a watch has given something.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 /// The longest such wait.
 const AGAIN_MAX: Duration = Duration::from_secs(5);
@@ -283,6 +283,9 @@ async fn follow<R: Record, I: Index<R>>(
             return tracing::error!(error = %end, "a read model follows no more");
         }
         tracing::info!(why = %end, "a read model is read anew");
+        // Paced whichever of the two fails, so that a watch which ends at once makes no storm of scans.
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(AGAIN_MAX);
         match Table::<R>::scan(&store).await {
             Ok((rows, revision)) => {
                 let (changes, revision) = shared.change(|cache| cache.load(rows, revision));
@@ -295,8 +298,6 @@ async fn follow<R: Record, I: Index<R>>(
                 if end.is_final() {
                     return tracing::error!(error = %end, "a read model follows no more");
                 }
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(AGAIN_MAX);
             }
         }
     }

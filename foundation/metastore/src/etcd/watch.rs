@@ -106,6 +106,8 @@ impl Watching {
                 StreamEnd::Broken(why) => why,
             };
             links.drop_link(&link);
+            // A stream that opens and breaks at once is not opened again at once.
+            sleep(TRY_PAUSE).await;
             let deadline = links.patience_end();
             opened = loop {
                 if Instant::now() >= deadline {
