@@ -127,6 +127,9 @@ pub struct Up {
     /// Seconds that a guest has to shut down before its power is cut [default: 90].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub shutdown_timeout: Option<u64>,
+    /// What each metadata store that is not etcd may hold in memory, in GiB; more is refused [default: 8, or as before].
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub state_max: Option<u32>,
     /// For crash tests: kill the process that reaches this step of a launch, once.
     #[arg(long, hide = true, value_name = "STEP")]
     pub crash_at: Option<String>,

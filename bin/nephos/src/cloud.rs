@@ -18,7 +18,7 @@ use crate::process;
 use crate::shell::quoted_path;
 use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
 use contract::trust::{Authority, Identity, Role};
-use metastore::EtcdOptions;
+use metastore::{EngineOptions, EtcdOptions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -73,6 +73,13 @@ pub struct Topology {
     /// Where the shared store listens.
     #[serde(default)]
     pub store_port: u16,
+    /// What the state of each embedded store, or of the shared one, may take in memory, in GiB.
+    #[serde(default = "state_max_default")]
+    pub state_max: u32,
+    /// The highest incarnation that a store of this cloud was ever given by `nephos store migrate` or `incarnation`:
+    /// what was moved or restored since begins above it.
+    #[serde(default)]
+    pub incarnation: u64,
 }
 
 /// A store in each process.
@@ -84,6 +91,10 @@ const PROCESSES: u8 = 2;
 
 fn store_default() -> String {
     EMBEDDED.to_owned()
+}
+
+const fn state_max_default() -> u32 {
+    (EngineOptions::STATE_BYTES_MAX >> 30) as u32
 }
 
 const fn uid_first_default() -> u32 {
@@ -259,6 +270,7 @@ impl Cloud {
         topology.memory_per_host = up.memory_per_host.unwrap_or(topology.memory_per_host);
         topology.vcpus_per_account = up.vcpus_per_account.unwrap_or(topology.vcpus_per_account);
         topology.shutdown_timeout = up.shutdown_timeout.unwrap_or(topology.shutdown_timeout);
+        topology.state_max = up.state_max.unwrap_or(topology.state_max);
         if let Some(accelerator) = up.accelerator {
             topology.accelerator = accelerator_name(accelerator).to_owned();
         }
@@ -532,6 +544,8 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
         accelerator: accelerator.to_owned(),
         shutdown_timeout: up.shutdown_timeout.unwrap_or(90),
         images: images_default(),
+        state_max: up.state_max.unwrap_or(state_max_default()),
+        incarnation: 0,
         uid_first: uid_first_choose(u32::from(zones) * u32::from(hosts_per_zone) * UIDS_PER_HOST),
     })
 }
@@ -610,7 +624,8 @@ mod tests {
             first.topology.uid_first.is_multiple_of(UID_STEP),
             first.topology.uid_first != UID_FIRST_NARROW
         );
-        let options = ["--vcpus-per-host", "3", "--accelerator", "tcg", "--shutdown-timeout", "7"];
+        let options =
+            ["--vcpus-per-host", "3", "--accelerator", "tcg", "--shutdown-timeout", "7", "--state-max", "2"];
         let changed = up(dir, &options);
         assert!(first.refuse_changes(&changed).is_err());
         let second = Cloud::ensure(&changed).unwrap();
@@ -618,10 +633,14 @@ mod tests {
             vcpus_per_host: 3,
             accelerator: "tcg".into(),
             shutdown_timeout: 7,
+            state_max: 2,
             ..first.topology.clone()
         };
         assert_eq!(second.topology, expected);
         second.refuse_changes(&changed).unwrap();
+        let region = second.config(&second.members().unwrap()[0], dir, None).unwrap();
+        let region: region::config::RegionConfig = toml::from_str(&region).unwrap();
+        assert_eq!((region.state_bytes_max, first.topology.state_max), (2 << 30, 8));
         second.refuse_changes(&up(dir, &["--port", "0"])).unwrap();
         assert!(second.refuse_changes(&up(dir, &["--port", "1"])).is_err());
         assert!(Cloud::ensure(&up(dir, &["--zones", "2"])).is_err());
