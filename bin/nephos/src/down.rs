@@ -61,7 +61,7 @@ pub fn down(at: &At) -> Result<(), Error> {
                     patience.as_secs(),
                     cloud.run().join("supervisor.log").display()
                 ),
-                None => "another `nephos` is just starting or stopping this cloud; try again".into(),
+                None => "another `nephos` is just starting, stopping or moving this cloud; try again".into(),
             }));
         }
         std::thread::sleep(Duration::from_millis(50));

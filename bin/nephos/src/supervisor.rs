@@ -157,7 +157,10 @@ fn lock_or_ready(arguments: &Up, dir: &Path, stop: &AtomicBool) -> Result<Option
             )));
         }
         if !said {
-            say!("Another `nephos` is just starting or stopping the cloud in {}; waiting ...", dir.display());
+            say!(
+                "Another `nephos` is just starting, stopping or moving the cloud in {}; waiting ...",
+                dir.display()
+            );
             said = true;
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -96,3 +96,34 @@ async fn namespaces(store: &Store) -> Result<Vec<Entry>, IncarnationError> {
         from = [&first.key[..end], b"0"].concat();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::disk::memory::MemoryDisk;
+    use metastore::StoreOptions;
+
+    #[tokio::test]
+    async fn a_namespace_has_no_incarnation_that_cannot_be() {
+        let namespace = || [b"cell/us-east-1a-c1".as_slice(), NAMESPACES].concat();
+        let followed = |incarnation: u64| async move {
+            let store = Store::over(MemoryDisk::new().mount(), StoreOptions::default()).unwrap();
+            let key = namespace();
+            let put = |key: &[u8], number: u64| Op::Put(key.to_vec(), number.to_string().into_bytes());
+            // As if the whole store's had been one lower.
+            let ops = vec![put(FOLLOWED, 0), put(&key, incarnation)];
+            store.commit(Commit { conditions: vec![], ops }).await.unwrap();
+            let followed = follow(&store).await;
+            (followed, number(&store.get(&key).await.unwrap().unwrap()).unwrap())
+        };
+        let (done, number) = followed(INCARNATION_MAX - 1).await;
+        assert!(done.is_ok() && number == INCARNATION_MAX, "{done:?}");
+        let (refused, number) = followed(INCARNATION_MAX).await;
+        let said = refused.map_err(|error| error.to_string()).unwrap_err();
+        assert!(
+            said.contains("too high") && said.contains(&namespace().escape_ascii().to_string()),
+            "{said}"
+        );
+        assert_eq!(number, INCARNATION_MAX);
+    }
+}

@@ -106,6 +106,17 @@ pub fn directories(cloud: &Cloud) -> Result<Vec<PathBuf>, Error> {
     Ok(places.filter_map(directory).collect())
 }
 
+/// Removes what [`Engine::make`] has made in directories, of a migration that was cut off.
+pub fn made_remove(cloud: &Cloud) -> Result<(), Error> {
+    for directory in directories(cloud)? {
+        let made = directory.with_file_name(MIGRATING);
+        if made.exists() {
+            fs::remove_dir_all(&made).map_err(Error::file("remove", &made))?;
+        }
+    }
+    Ok(())
+}
+
 /// All stores of a cloud, reachable until it ends.
 pub struct Engine {
     /// With the port on which the shared store is served here.
@@ -134,12 +145,9 @@ impl Engine {
     /// what is there.
     pub async fn make(cloud: &Cloud, above: u64) -> Result<Engine, Error> {
         let mut engine = Engine { cloud: cloud.clone(), served: None };
+        made_remove(cloud)?;
         for directory in directories(cloud)? {
             let made = directory.with_file_name(MIGRATING);
-            if made.exists() {
-                // Of a migration that was cut off.
-                fs::remove_dir_all(&made).map_err(Error::file("remove", &made))?;
-            }
             let options = StoreOptions::bounded(cloud.state_bytes_max());
             // Closed again: whoever needs it opens it.
             embedded_target(&made, above, options).map_err(|error| {

@@ -118,9 +118,11 @@ fn moved(at: &At, to: &str, cloud: &Cloud, runtime: Runtime) -> Result<(Moved, C
             () = signals.any() => Err(Error::Said("it was told to stop".into())),
             moved = copy_all(&cloud, &next) => moved,
         }
-    })?;
+    });
     // With it go the last handles of stores that were served here.
     drop(runtime);
+    // What was made in vain would only fill the disk.
+    let moved = moved.inspect_err(|_| drop(engine::made_remove(&next)))?;
     let highest = moved.stores.iter().map(|(_, done)| done.incarnation).max().unwrap_or_default();
     next.topology.incarnation = highest.max(moved.incarnation);
     switch(&next, moved.incarnation)?;
