@@ -116,6 +116,40 @@ aws_ids! {
     SubnetId = "subnet-", "subnet id (subnet- and 17 hexadecimal digits)";
     /// A stateful firewall.
     SecurityGroupId = "sg-", "security group id (sg- and 17 hexadecimal digits)";
+    /// A rule of a security group.
+    SecurityGroupRuleId = "sgr-", "security group rule id (sgr- and 17 hexadecimal digits)";
+    /// A network card that a customer has, wherever it is attached.
+    NetworkInterfaceId = "eni-", "network interface id (eni- and 17 hexadecimal digits)";
+    /// The attachment of a network interface to an instance.
+    NetworkAttachmentId = "eni-attach-", "network interface attachment id (eni-attach- and 17 hexadecimal digits)";
+    /// A stateless firewall of subnets.
+    NetworkAclId = "acl-", "network ACL id (acl- and 17 hexadecimal digits)";
+    /// The association of a subnet with a network ACL.
+    NetworkAclAssociationId = "aclassoc-", "network ACL association id (aclassoc- and 17 hexadecimal digits)";
+    /// A route table.
+    RouteTableId = "rtb-", "route table id (rtb- and 17 hexadecimal digits)";
+    /// The association of a route table with a subnet, or with its VPC as the main one.
+    RouteTableAssociationId = "rtbassoc-", "route table association id (rtbassoc- and 17 hexadecimal digits)";
+    /// An internet gateway.
+    InternetGatewayId = "igw-", "internet gateway id (igw- and 17 hexadecimal digits)";
+    /// An egress-only internet gateway.
+    EgressOnlyGatewayId = "eigw-", "egress-only internet gateway id (eigw- and 17 hexadecimal digits)";
+    /// A NAT gateway.
+    NatGatewayId = "nat-", "NAT gateway id (nat- and 17 hexadecimal digits)";
+    /// A public address that an account holds.
+    AllocationId = "eipalloc-", "elastic IP allocation id (eipalloc- and 17 hexadecimal digits)";
+    /// What ties a public address to an interface.
+    AssociationId = "eipassoc-", "elastic IP association id (eipassoc- and 17 hexadecimal digits)";
+    /// A set of DHCP options.
+    DhcpOptionsId = "dopt-", "DHCP options id (dopt- and 17 hexadecimal digits)";
+    /// A managed prefix list.
+    PrefixListId = "pl-", "prefix list id (pl- and 17 hexadecimal digits)";
+    /// A flow log.
+    FlowLogId = "fl-", "flow log id (fl- and 17 hexadecimal digits)";
+    /// A CIDR block of a VPC.
+    VpcCidrAssociationId = "vpc-cidr-assoc-", "CIDR association id (vpc-cidr-assoc- and 17 hexadecimal digits)";
+    /// A CIDR block of a subnet.
+    SubnetCidrAssociationId = "subnet-cidr-assoc-", "CIDR association id (subnet-cidr-assoc- and 17 hexadecimal digits)";
 }
 
 /// A customer account: twelve decimal digits.

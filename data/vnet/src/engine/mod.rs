@@ -1,0 +1,3 @@
+//! The engine: mechanism without policy.
+
+pub mod verdict;

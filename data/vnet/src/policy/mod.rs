@@ -1,0 +1,1 @@
+//! A VPC's rules: what its documents say about a flow.
