@@ -60,6 +60,14 @@ impl Namespace {
         cloud.store_place(&self.member, &cloud.member_dir(&self.member))
     }
 
+    /// What all of its keys begin with in the cloud's etcd, if it has one.
+    fn prefix(&self, cloud: &Cloud) -> Option<Vec<u8>> {
+        match self.place(cloud) {
+            StorePlace::Etcd(url) if is_etcd(cloud) => Some(EtcdOptions::parse(&url).ok()?.prefix),
+            _ => None,
+        }
+    }
+
     /// Opens it where the cloud has it.
     pub async fn open(&self, cloud: &Cloud) -> Result<Store, Error> {
         match self.place(cloud) {
@@ -91,6 +99,15 @@ pub fn processes(cloud: &Cloud) -> Result<Vec<Member>, Error> {
 /// Whether the stores are in an etcd, which is somebody else's.
 pub fn is_etcd(cloud: &Cloud) -> bool {
     ![EMBEDDED, SHARED].contains(&cloud.topology.store.as_str())
+}
+
+/// Whether a store that the cloud is to have would lie among the keys of one that it has, were it the same etcd.
+pub fn lies_inside(next: &Cloud, cloud: &Cloud) -> Result<bool, Error> {
+    let prefixes = |of: &Cloud| -> Result<Vec<Vec<u8>>, Error> {
+        Ok(Namespace::all(of)?.iter().filter_map(|namespace| namespace.prefix(of)).collect())
+    };
+    let former = prefixes(cloud)?;
+    Ok(prefixes(next)?.iter().any(|new| former.iter().any(|old| new != old && new.starts_with(old))))
 }
 
 /// The directories of the cloud's stores: of all, of the one that they share, or none.

@@ -70,6 +70,10 @@ pub fn migrate(at: &At, to: &str) -> Result<(), Error> {
 async fn look(cloud: &Cloud, next: &Cloud) -> Result<(), Error> {
     let runs = process::supervisor(cloud).is_some()
         || !process::running(cloud, &engine::processes(cloud)?).is_empty();
+    if engine::lies_inside(next, cloud)? {
+        let why = "the new store's keys would lie among those of the present one: name another prefix";
+        return Err(Error::Said(why.into()));
+    }
     for namespace in Namespace::all(cloud)? {
         if engine::is_etcd(cloud) {
             namespace.open(cloud).await?;

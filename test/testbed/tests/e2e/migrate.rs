@@ -58,15 +58,13 @@ struct Story {
 }
 
 impl Story {
-    fn begin() -> Story {
-        let mut options = Options::simulated(1);
-        options.hosts_per_zone = 2;
+    fn begin(options: Options) -> Story {
         let cloud = Testbed::start(options);
         let mut instances = launch(&cloud, 3);
         instances.sort();
         instances.iter().for_each(|id| drop(cloud.vm_wait(id, "running")));
         let (placed, untouched) = (placed(&cloud), untouched(&cloud));
-        assert_eq!((placed.len(), untouched.len()), (3, 3));
+        assert_eq!((placed.len(), untouched.len()), (3, cloud.hosts().len() + 1));
         Story { cloud, instances, placed, untouched }
     }
 
@@ -138,7 +136,9 @@ impl Story {
 fn a_clouds_stores_move_from_engine_to_engine_under_its_instances() {
     let etcd = Etcd::start();
     let url = etcd.url("a-cloud");
-    let mut story = Story::begin();
+    let mut options = Options::simulated(1);
+    options.hosts_per_zone = 2;
+    let mut story = Story::begin(options);
 
     // What will not do is found out before anything is stopped.
     etcd.ctl(&["put", "taken/region/us-east-1/key", "value"]);
@@ -169,14 +169,14 @@ fn a_clouds_stores_move_from_engine_to_engine_under_its_instances() {
     let keys = etcd.ctl(&["get", "--prefix", "--keys-only", "a-cloud/"]);
     assert!(keys.contains("a-cloud/region/us-east-1/") && !keys.contains("unfinished"), "{keys}");
 
-    incarnation(&mut story, &url);
+    story.refused(&etcd.url("a-cloud/region/us-east-1"), "would lie among those of the present one");
 
     // Killed while it makes the new stores, unless it was quicker.
     let made = story.cloud.dir().join("cells/us-east-1a-c1/store.migrating");
     let output = story.cut_off("embedded", Signal::KILL, || made.exists());
     if !output.status.success() {
         let said = story.migrate("embedded");
-        assert!(said.contains("incarnation 5") && said.contains("stays in etcd at"), "{said}");
+        assert!(said.contains("incarnation 4") && said.contains("stays in etcd at"), "{said}");
     }
     story.goes_on(false, None);
     assert!(story.roles_of("region-") == 1 && !made.exists());
@@ -190,19 +190,47 @@ fn a_clouds_stores_move_from_engine_to_engine_under_its_instances() {
     assert_eq!(story.cloud.boto3(RUNNING), json!(story.instances));
 }
 
-/// As after a restore of the etcd.
-fn incarnation(story: &mut Story, url: &str) {
+#[test]
+fn hosts_take_what_an_etcd_says_that_was_restored() {
+    let mut etcd = Etcd::start();
+    let url = etcd.url("a-cloud");
+    let mut options = Options::simulated(1);
+    options.store = Some(url.clone());
+    let mut story = Story::begin(options);
+    let snapshot = etcd.snapshot();
     let cloud = &story.cloud;
+    let forgotten = launch(cloud, 1);
+    let host = cloud.vm_wait(&forgotten[0], "running").host;
     let refused = cloud.nephos(&["store", "incarnation"]);
     assert!(refused.code == 1 && refused.stderr.contains("region/us-east-1/1"), "{refused:?}");
     assert!(refused.stderr.contains("nephos kill control-plane"), "{refused:?}");
-    cloud.nephos_ok(&["kill", "region"]);
-    cloud.nephos_ok(&["kill", "cell"]);
-    let refused = cloud.nephos(&["store", "incarnation", "--above", "524287"]);
-    assert!(refused.code == 1 && refused.stderr.contains("too high"), "{refused:?}");
-    let said = cloud.nephos_ok(&["store", "incarnation"]);
-    assert!(said.contains("region/us-east-1: incarnation 4, was 3"), "{said}");
-    assert!(said.contains("cell/us-east-1a-c1: incarnation 4, was 3"), "{said}");
+    for role in ["region", "cell"] {
+        cloud.nephos_ok(&["kill", role]);
+    }
+    // Twice from one snapshot: what the first restore has said is old as well.
+    for incarnation in [2, 3] {
+        etcd.restore(&snapshot);
+        let refused = cloud.nephos(&["store", "incarnation", "--above", "524287"]);
+        assert!(refused.code == 1 && refused.stderr.contains("too high"), "{refused:?}");
+        let said = cloud.nephos_ok(&["store", "incarnation"]);
+        for owner in ["region/us-east-1", "cell/us-east-1a-c1"] {
+            assert!(said.contains(&format!("{owner}: incarnation {incarnation}, was 1")), "{said}");
+        }
+    }
     cloud.nephos_ok(&["start", "control-plane"]);
-    story.goes_on(false, Some(url));
+    wait("what the snapshot does not know is an orphan", LONG, || {
+        (cloud.host_status(&host)["orphans"] == json!(forgotten)).then_some(())
+    });
+    assert_eq!(cloud.boto3(RUNNING), json!(story.instances));
+    let new = launch(cloud, 1);
+    cloud.boto3_with(json!({ "ids": [new[0], story.instances[0]] }), TERMINATE);
+    cloud.state_wait(&[&new[0], &story.instances[0]], "terminated");
+    story.placed.remove(&story.instances.remove(0));
+    let orphan = cloud.vm(&forgotten[0]).expect("nothing ends an orphan");
+    story.placed.insert(forgotten[0].clone(), (orphan.host, orphan.phase, orphan.restarts));
+    story.as_before();
+    let embedded = cloud.nephos(&["store", "migrate", "--to", "embedded"]);
+    assert!(embedded.code == 0 && embedded.stdout.contains("incarnation 4"), "{embedded:?}");
+    let said = cloud.nephos(&["store", "incarnation"]);
+    assert!(said.code == 1 && said.stderr.contains("`nephos store restore` raises"), "{said:?}");
 }
