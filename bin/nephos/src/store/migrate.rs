@@ -46,7 +46,13 @@ pub fn migrate(at: &At, to: &str) -> Result<(), Error> {
     let failed = |source| Error::Process { what: "start a runtime".into(), source };
     let runtime = Runtime::new().map_err(failed)?;
     runtime.block_on(look(&cloud, &next))?;
-    let (moved, cloud, next, _lock) = moved(at, to, &cloud, runtime).map_err(|error| {
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen()?
+    };
+    say!("Stopping the control plane of the cloud in {}; hosts and guests go on ...", cloud.dir.display());
+    let _lock = supervisor::take_over(&cloud)?;
+    let (moved, cloud, next) = moved(at, to, runtime, signals).map_err(|error| {
         let dir = crate::shell::quoted_path(&cloud.dir);
         Error::Said(format!(
             "{}. The cloud is as it was: `nephos up --dir {dir}` starts its control plane again, with the store that \
@@ -98,14 +104,8 @@ async fn look(cloud: &Cloud, next: &Cloud) -> Result<(), Error> {
     Ok(())
 }
 
-/// All from stop to switch; and the lock.
-fn moved(at: &At, to: &str, cloud: &Cloud, runtime: Runtime) -> Result<(Moved, Cloud, Cloud, File), Error> {
-    let mut signals = {
-        let _inside = runtime.enter();
-        Signals::listen()?
-    };
-    say!("Stopping the control plane of the cloud in {}; hosts and guests go on ...", cloud.dir.display());
-    let lock = supervisor::take_over(cloud)?;
+/// All from stop to switch, under the lock.
+fn moved(at: &At, to: &str, runtime: Runtime, mut signals: Signals) -> Result<(Moved, Cloud, Cloud), Error> {
     // It may have changed while nobody here had the lock.
     let cloud = Cloud::open(at)?;
     let mut next = cloud.moved_to(to)?;
@@ -130,7 +130,7 @@ fn moved(at: &At, to: &str, cloud: &Cloud, runtime: Runtime) -> Result<(Moved, C
     let highest = moved.stores.iter().map(|(_, done)| done.incarnation).max().unwrap_or_default();
     next.topology.incarnation = highest.max(moved.incarnation);
     switch(&next, moved.incarnation)?;
-    Ok((moved, cloud, next, lock))
+    Ok((moved, cloud, next))
 }
 
 async fn copy_all(cloud: &Cloud, next: &Cloud) -> Result<Moved, Error> {
