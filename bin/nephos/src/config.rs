@@ -156,7 +156,7 @@ impl Cloud {
                 credentials,
                 directory: dir.join("store"),
             }),
-            Role::Operator => return Ok(String::new()),
+            Role::Vswitch | Role::Operator => return Ok(String::new()),
         };
         text.map_err(|error| Error::Said(format!("cannot write the config of {}: {error}", member.label())))
     }

@@ -305,7 +305,7 @@ impl Cell {
             },
             Some(to_cell::Message::Ack(ack)) => self.vm_report_acknowledged(ack, out),
             Some(to_cell::Message::ConsoleRead(read)) => self.console_read(read, out),
-            Some(to_cell::Message::Vpc(publication)) => self.vpc_publication(publication, out),
+            Some(to_cell::Message::Vpc(publication)) => self.vpc_publication(*publication, out),
             None => tracing::warn!("a message of the region is of a kind that this version does not know"),
         }
     }

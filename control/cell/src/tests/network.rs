@@ -286,7 +286,7 @@ impl World {
             Some(before) if !self.random.chance(0.1) => network.change(before, self.held, self.generation),
             _ => network.whole(self.generation),
         };
-        self.fake.apply(region(to_cell::Message::Vpc(publication)));
+        self.fake.apply(region(to_cell::Message::Vpc(Box::new(publication))));
     }
 
     /// Carries what was said; each message is lost with this probability.
@@ -442,7 +442,7 @@ fn a_publication_larger_than_a_commit_is_whole_or_not_there() {
     let commits = {
         let mut fake = Fake::new();
         fake.slow = true;
-        fake.apply(region(to_cell::Message::Vpc(network.whole(1))));
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network.whole(1)))));
         let mut commits = 0;
         while fake.commit_one() {
             commits += 1;
@@ -453,7 +453,7 @@ fn a_publication_larger_than_a_commit_is_whole_or_not_there() {
     for durable in 0..=commits {
         let mut fake = Fake::new();
         fake.slow = true;
-        fake.apply(region(to_cell::Message::Vpc(network.whole(1))));
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network.whole(1)))));
         (0..durable).for_each(|_| assert!(fake.commit_one()));
         fake.crash(0);
         fake.others.clear();
@@ -485,7 +485,7 @@ fn one_more_address_in_a_large_vpc_is_a_small_message() {
         (0..20_000).map(|number| (format!("eni-{number:017x}"), interface(number, "h2"))).collect();
     let mut network = Network { interfaces, ..Network::default() };
     network.interfaces.insert("eni-0000000000000ffff".into(), interface(0xffff, "h1"));
-    fake.apply(region(to_cell::Message::Vpc(network.whole(1))));
+    fake.apply(region(to_cell::Message::Vpc(Box::new(network.whole(1)))));
     fake.apply(Event::SwitchUp("h1".parse().unwrap()));
     let hello = SwitchHello { host_id: "h1".into(), address: vec![127, 0, 0, 1], ..SwitchHello::default() };
     fake.apply(Event::Switch(
@@ -503,7 +503,7 @@ fn one_more_address_in_a_large_vpc_is_a_small_message() {
     assert!(whole.len() == 1 && whole[0] < 20_000 * 32, "{whole:?}");
     let before = network.clone();
     network.interfaces.insert("eni-000000000000fffff".into(), interface(0xfffff, "h3"));
-    fake.apply(region(to_cell::Message::Vpc(network.change(&before, 1, 2))));
+    fake.apply(region(to_cell::Message::Vpc(Box::new(network.change(&before, 1, 2)))));
     let change = size(&mut fake);
     assert!(change.len() == 1 && change[0] < 150, "{change:?}");
 }
