@@ -384,7 +384,7 @@ impl Cloud {
             Role::Region => self.dir.join("region"),
             Role::Zone => self.dir.join("zones").join(instance),
             Role::Cell => self.dir.join("cells").join(instance),
-            Role::Host => self.host_dir(instance),
+            Role::Host | Role::Vswitch => self.host_dir(instance),
             Role::Store => self.dir.join("store"),
             Role::Operator => self.operator_dir(),
         }

@@ -164,7 +164,7 @@ impl Cloud {
                 directory: dir.join("store"),
                 state_bytes_max: self.state_bytes_max(),
             }),
-            Role::Operator => return Ok(String::new()),
+            Role::Vswitch | Role::Operator => return Ok(String::new()),
         };
         text.map_err(|error| Error::Said(format!("cannot write the config of {}: {error}", member.label())))
     }

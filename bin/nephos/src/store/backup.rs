@@ -42,7 +42,7 @@ pub fn backup(cloud: &Cloud, target: &str, to: &Path) -> Result<(), Error> {
         }
         Role::Region => cloud.operator_address_file(),
         Role::Cell | Role::Store => cloud.address_file(&member.identity),
-        Role::Zone | Role::Host | Role::Operator => {
+        Role::Zone | Role::Host | Role::Vswitch | Role::Operator => {
             return Err(Error::Said(format!(
                 "{} has no metadata store; the region and the cells do",
                 member.label()

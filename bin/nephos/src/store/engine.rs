@@ -36,7 +36,7 @@ impl Namespace {
             let leader_key = match member.identity.role {
                 Role::Region => region::record::LEADER_KEY,
                 Role::Cell => cell::LEADER_KEY,
-                Role::Zone | Role::Host | Role::Store | Role::Operator => continue,
+                Role::Zone | Role::Host | Role::Vswitch | Role::Store | Role::Operator => continue,
             };
             // Processes that share an identity share its store.
             if all.last().is_none_or(|last| last.member.identity != member.identity) {

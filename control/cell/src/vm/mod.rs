@@ -344,7 +344,8 @@ impl Cell {
                 out.push(Effect::Step(LaunchStep::ReportReceived));
             }
             vm.observed = Some(observed);
-            let report = vm.record().map(|record| reconcile::report(record, vm.observed.as_ref()));
+            let report = self.vm_report(instance);
+            let Some(vm) = self.vms.get(&instance) else { return };
             if report.as_ref() != vm.reported.as_ref().map(|(reported, _)| reported) {
                 self.vm_report_send(now, instance, out);
             }
@@ -386,11 +387,33 @@ impl Cell {
     }
 
     /// Tells the region what is known of a VM.
+    /// What the region is told of a VM now.
+    fn vm_report(&self, instance: InstanceId) -> Option<VmReport> {
+        let vm = self.vms.get(&instance)?;
+        let record = vm.record()?;
+        let mut report = reconcile::report(record, vm.observed.as_ref());
+        let host = record.place.as_ref().map(|place| &place.host);
+        if let Some(underlay) = host.and_then(|host| self.host_underlay_stored(host)) {
+            report.underlay_address.clone_from(&underlay.address);
+            report.underlay_port = underlay.port;
+        }
+        Some(report)
+    }
+
+    /// The host is elsewhere on the underlay: the region is told, whatever it has acknowledged.
+    pub(crate) fn vms_of_moved_host(&mut self, host: &HostId) {
+        let vms = self.hosts.get(host).map(|host| host.vms.clone()).unwrap_or_default();
+        for instance in vms {
+            if let Some(vm) = self.vms.get_mut(&instance) {
+                (vm.acknowledged, vm.reported) = (None, None);
+                self.unacknowledged.insert(instance);
+            }
+        }
+    }
+
     pub(crate) fn vm_report_send(&mut self, now: Timestamp, instance: InstanceId, out: &mut Vec<Effect>) {
+        let Some(report) = self.vm_report(instance) else { return };
         let Some(vm) = self.vms.get_mut(&instance) else { return };
-        let Some(report) = vm.record().map(|record| reconcile::report(record, vm.observed.as_ref())) else {
-            return;
-        };
         // A claim is said again until the region confirms or drops it; on the way to a phase nothing is owed.
         let owed = match settled(&report) {
             Some(said) => vm.acknowledged != Some(said) || report.phase() == Phase::Claimed,
