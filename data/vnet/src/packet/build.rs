@@ -140,7 +140,7 @@ impl Build {
                 header.extend_from_slice(&ports.1.to_be_bytes());
                 header.extend_from_slice(&sequence.to_be_bytes());
                 header.extend_from_slice(&acknowledgement.to_be_bytes());
-                header.extend_from_slice(&[((20 + options.len()) / 4 << 4) as u8, *flags]);
+                header.extend_from_slice(&[(((20 + options.len()) / 4) << 4) as u8, *flags]);
                 header.extend_from_slice(&window.to_be_bytes());
                 header.extend_from_slice(&[0; 4]);
                 header.append(&mut options);
@@ -169,7 +169,7 @@ impl Build {
         options.resize(options.len().next_multiple_of(4), 0);
         let length = 20 + options.len();
         let (id, offset) = match self.fragment {
-            Some(fragment) => (fragment.id as u16, u16::from(fragment.more) << 13 | fragment.offset / 8),
+            Some(fragment) => (fragment.id as u16, (u16::from(fragment.more) << 13) | (fragment.offset / 8)),
             None => (self.id, 0),
         };
         let flags = u16::from(self.dont_fragment) << 14 | offset;
@@ -195,7 +195,7 @@ impl Build {
         ip.extend_from_slice(&destination);
         if let Some(fragment) = self.fragment {
             ip.extend_from_slice(&[number, 0]);
-            ip.extend_from_slice(&(fragment.offset & 0xfff8 | u16::from(fragment.more)).to_be_bytes());
+            ip.extend_from_slice(&((fragment.offset & 0xfff8) | u16::from(fragment.more)).to_be_bytes());
             ip.extend_from_slice(&fragment.id.to_be_bytes());
         }
         ip

@@ -116,7 +116,7 @@ impl Offload {
         let [e, f] = self.csum_start.to_le_bytes();
         let [g, h] = self.csum_offset.to_le_bytes();
         let [i, j] = self.num_buffers.to_le_bytes();
-        [flags, kind | u8::from(self.ecn) * ECN, a, b, c, d, e, f, g, h, i, j]
+        [flags, kind | (u8::from(self.ecn) * ECN), a, b, c, d, e, f, g, h, i, j]
     }
 
     /// Whether it can be true of a packet with these headers whose head is `head` bytes long.
