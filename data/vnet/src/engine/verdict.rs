@@ -82,6 +82,28 @@ pub trait Policy {
 
     /// Whether an answer still holds. On the way of every packet.
     fn holds(&self, validity: &Validity) -> bool;
+
+    /// What is to be said of this switch's knowledge with packets of a flow that goes to another host.
+    fn knowledge(&self, vni: Vni, flow: &Flow) -> Knowledge {
+        let _ = (vni, flow);
+        Knowledge::default()
+    }
+
+    /// What another switch knew when it sent packets of a flow here. An error drops them: for example, because an
+    /// address has moved and its old place still sends.
+    fn heard(&self, vni: Vni, flow: &Flow, from: SocketAddr, knowledge: Knowledge) -> Result<(), DropReason> {
+        let _ = (vni, flow, from, knowledge);
+        Ok(())
+    }
+}
+
+/// What a switch says of its knowledge with each packet to another; serial numbers (RFC 1982), 0: nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Knowledge {
+    /// The version of the destination's mapping, its low 32 bits.
+    pub mapping: u32,
+    /// The generation of the VPC's document that was acted on, its low 32 bits.
+    pub policy: u32,
 }
 
 /// Why a packet was dropped. Each has a counter.
@@ -132,4 +154,9 @@ pub enum DropReason {
     NoBuffer,
     /// The underlay did not take it.
     Uplink,
+}
+
+impl DropReason {
+    /// How many there are.
+    pub const COUNT: usize = DropReason::Uplink as usize + 1;
 }

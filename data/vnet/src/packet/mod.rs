@@ -1,5 +1,13 @@
 //! Packets: what is read from one, once, and how one is built.
 
+pub mod arp;
+pub mod build;
+pub mod checksum;
+pub mod geneve;
+pub mod head;
+pub mod offload;
+pub mod parse;
+
 use std::net::IpAddr;
 
 /// A MAC address.
