@@ -18,6 +18,7 @@ use super::route::{Route, RouteTable, Target};
 use super::traffic::Traffic;
 use super::vpc::{Group, Subnet, SubnetPlaces, Vpc};
 use super::{Bound, Port, VpcPolicy};
+use crate::document::Act;
 use crate::engine::verdict::PortIndex;
 use crate::packet::Mac;
 use base::ids::{NetworkInterfaceId, VpcId};
@@ -53,6 +54,19 @@ struct Touched {
 }
 
 impl VpcPolicy {
+    /// Takes in what a document has changed.
+    pub fn act(&mut self, act: &Act) {
+        match act {
+            // One that cannot be read has no port, and passes nothing.
+            Act::Port(assignment) => {
+                self.port_set(assignment);
+            }
+            Act::PortRemove(interface) => self.port_remove(*interface),
+            Act::Vpc(change) => self.vpc_apply(change),
+            Act::VpcDrop(id) => self.vpc_remove(*id),
+        }
+    }
+
     /// Takes in a change of a VPC's document, or a whole one of a VPC that is unknown here. What cannot be read is left
     /// out, so that it allows nothing; [`crate::document`] refuses such documents before.
     pub fn vpc_apply(&mut self, change: &VpcDocument) {
@@ -252,7 +266,7 @@ impl VpcPolicy {
     }
 
     fn head_apply(&mut self, at: u32, vpc: &mut Vpc, change: &VpcDocument, touched: &mut Touched) {
-        if !vpc.known || change.vpc_changed {
+        if (!vpc.known || change.vpc_changed) && !change.cidrs.is_empty() {
             let cidrs: Vec<Prefix> = change.cidrs.iter().filter_map(Prefix::read).collect();
             touched.cidrs = cidrs != vpc.cidrs;
             vpc.cidrs = cidrs;
@@ -480,7 +494,10 @@ impl VpcPolicy {
     fn rule_set_build(&mut self, at: u32, set: u32) -> RuleSet {
         let (mut ingress, mut egress) = (Vec::new(), Vec::new());
         if let Some(vpc) = self.vpc(at) {
-            for index in self.groups.members(set) {
+            // By id, so that of several rules that allow something the same one is named whatever came first.
+            let mut members = self.groups.members(set).to_vec();
+            members.sort_unstable_by_key(|group| self.groups.group(*group));
+            for index in &members {
                 let number = vpc.group_numbers.get(index);
                 let Some(group) = number.and_then(|number| vpc.groups.get(number)) else { continue };
                 ingress.extend(group.stored.ingress.iter().filter_map(|rule| rule_read(vpc, *index, rule)));

@@ -27,11 +27,12 @@ mod mapping;
 mod prefix;
 mod route;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod trace;
 mod traffic;
 mod vpc;
 
+pub use acl::ENTRIES_MAX as ACL_ENTRIES_MAX;
 pub use lpm::{Lpm, NONE};
 pub use prefix::{Prefix, address_read};
 pub use trace::{MappingStep, Point, RouteStep, Step, Trace};
@@ -395,16 +396,11 @@ impl VpcPolicy {
     }
 
     fn step_mapping(&self, address: IpAddr, found: Option<(&Vpc, &Mapping)>) -> Step {
-        let found = found.map(|(vpc, mapping)| MappingStep {
-            vpc: vpc.id,
-            mac: mapping.mac,
-            host: vpc.hosts.address(mapping.host),
-            groups: self
-                .groups
-                .members(mapping.set)
-                .iter()
-                .filter_map(|group| self.groups.group(*group))
-                .collect(),
+        let found = found.map(|(vpc, mapping)| {
+            let members = self.groups.members(mapping.set).iter();
+            let mut groups: Vec<_> = members.filter_map(|group| self.groups.group(*group)).collect();
+            groups.sort_unstable();
+            MappingStep { vpc: vpc.id, mac: mapping.mac, host: vpc.hosts.address(mapping.host), groups }
         });
         Step::Mapping { address, found }
     }

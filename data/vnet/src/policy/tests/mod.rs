@@ -1,9 +1,9 @@
 //! The compiled rules against the naive reading of the same documents, under random changes; and by hand, what AWS
 //! says of each thing and how far a change reaches.
 
-mod naive;
+pub(crate) mod naive;
 mod table;
-mod world;
+pub(crate) mod world;
 
 use super::*;
 use crate::engine::verdict::Hop as VerdictHop;
@@ -157,9 +157,9 @@ fn scratch_compare(policy: &VpcPolicy, documents: &Documents, random: &mut Rando
 
 #[test]
 fn answers_are_those_of_the_documents_after_any_changes() {
-    let counts: Vec<_> = (0..60).map(|seed| sequence(seed, 80)).collect();
+    let counts: Vec<_> = (0..40).map(|seed| sequence(seed, 80)).collect();
     let (passed, held) = counts.iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
-    assert!(passed > 20_000 && held > 60_000, "little was tried: {passed} passed, {held} held");
+    assert!(passed > 15_000 && held > 50_000, "little was tried: {passed} passed, {held} held");
 }
 
 /// More of the same: `--ignored`.
