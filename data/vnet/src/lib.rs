@@ -10,12 +10,13 @@
 //!
 //! [`engine`] is mechanism: it parses a packet once, finds its flow, keeps connections, and carries out what was
 //! decided. [`policy`] decides, from documents: groups, ACLs, routes, mappings. [`service`] answers what is addressed
-//! to the network itself. All three are without I/O: packet in, packets out. [`virtio`] and [`link`] touch guests'
+//! to the network itself; [`document`] holds what the cell has told. All four are without I/O: packet in, packets out. [`virtio`] and [`link`] touch guests'
 //! memory and the kernel.
 //!
 //! Invariant: nothing here depends on the control plane: what it needs is on the host's disk.
 //! Invariant: bytes of a guest or of the network never panic the process.
 
+pub mod document;
 pub mod engine;
 pub mod packet;
 pub mod policy;
