@@ -17,5 +17,8 @@
 //! Invariant: bytes of a guest or of the network never panic the process.
 
 pub mod engine;
+pub mod link;
 pub mod packet;
 pub mod policy;
+pub mod span;
+pub mod virtio;
