@@ -1,7 +1,8 @@
 //! Nanoseconds a packet from one guest's ring to another's, no engine between: what the rings alone cost.
 //!
 //! `cargo run --release -p vnet --example rings_ns`. Only the switch's side is counted: the guests put their packets
-//! in and take them out while the clock stands.
+//! in and take them out while the clock stands. Best and median of 31 runs: on a machine that does something else, the
+//! best says what the code costs.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,7 +15,11 @@ const ROUNDS: usize = 20_000;
 fn main() {
     let folder = std::env::temp_dir().join(format!("rings-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    println!("{:>6}  {:>7}  {:>9}  {:>8}  {:>8}", "bytes", "pieces", "indirect", "ns", "Gbit/s");
+    println!(
+        "{:>6}  {:>7}  {:>9}  {:>8}  {:>8}  {:>8}",
+        "bytes", "pieces", "indirect", "best ns", "median", "Gbit/s"
+    );
+    let small_only = std::env::args().any(|argument| argument == "small");
     for (bytes, pieces, indirect) in [
         (64, 1, false),
         (64, 2, false),
@@ -24,16 +29,18 @@ fn main() {
         (1500, 2, true),
         (65_000, 2, true),
     ] {
-        let ns = measure(&folder, bytes, pieces, indirect);
-        let gbit = bytes as f64 * 8.0 / ns;
-        println!("{bytes:>6}  {pieces:>7}  {indirect:>9}  {ns:>8.1}  {gbit:>8.1}");
+        if small_only && (bytes, pieces) != (64, 1) {
+            continue;
+        }
+        let [best, median] = measure(&folder, bytes, pieces, indirect);
+        let gbit = bytes as f64 * 8.0 / best;
+        println!("{bytes:>6}  {pieces:>7}  {indirect:>9}  {best:>8.1}  {median:>8.1}  {gbit:>8.1}");
     }
     std::fs::remove_dir_all(&folder).expect("removed");
 }
 
-/// The median of 11 runs.
-fn measure(folder: &Path, bytes: usize, pieces: usize, indirect: bool) -> f64 {
-    let slot = if bytes > 2000 { 65_536 + 512 } else { 2048 };
+fn measure(folder: &Path, bytes: usize, pieces: usize, indirect: bool) -> [f64; 2] {
+    let slot = if bytes > 2000 { 65_536 + 512 } else { bytes.next_multiple_of(64) + 64 };
     let options = FrontOptions { slot, ..FrontOptions::default() };
     let (mut from, mut sender) = join(folder, "from", options);
     let (mut to, mut receiver) = join(folder, "to", options);
@@ -43,7 +50,7 @@ fn measure(folder: &Path, bytes: usize, pieces: usize, indirect: bool) -> f64 {
     let mut arrived = Vec::new();
     let rounds = if bytes > 2000 { ROUNDS / 40 } else { ROUNDS };
     let mut runs: Vec<f64> = Vec::new();
-    for _ in 0..11 {
+    for _ in 0..31 {
         let mut spent = Duration::ZERO;
         let mut count = 0;
         for _ in 0..rounds / 10 {
@@ -76,7 +83,7 @@ fn measure(folder: &Path, bytes: usize, pieces: usize, indirect: bool) -> f64 {
         runs.push(spent.as_nanos() as f64 / count as f64);
     }
     runs.sort_by(f64::total_cmp);
-    runs[runs.len() / 2]
+    [runs[0], runs[runs.len() / 2]]
 }
 
 /// A port, and a guest at it.

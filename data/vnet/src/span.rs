@@ -34,16 +34,19 @@ impl<'a> Span<'a> {
     }
 
     /// How many bytes.
+    #[inline]
     pub fn len(&self) -> usize {
         self.length
     }
 
     /// Whether there are none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
     /// Without the first `count` bytes (or empty).
+    #[inline]
     #[must_use]
     pub fn skip(self, count: usize) -> Span<'a> {
         let count = count.min(self.length);
@@ -58,12 +61,19 @@ impl<'a> Span<'a> {
     }
 
     /// Copies as many bytes as fit; answers how many.
+    #[inline]
     pub fn copy_to(self, to: &mut [u8]) -> usize {
         let count = self.length.min(to.len());
-        // SAFETY: `count` bytes are readable at `start` for `'a`, and writable in `to`, which is borrowed
-        // exclusively and therefore no guest's memory.
-        unsafe { std::ptr::copy_nonoverlapping(self.start, to.as_mut_ptr(), count) };
+        // SAFETY: `count` bytes are readable at `start` for `'a`, and writable in `to`.
+        unsafe { copy(self.start, to.as_mut_ptr(), count) };
         count
+    }
+
+    /// Its first `N` bytes, if there are so many.
+    #[inline]
+    pub fn to_chunk<const N: usize>(self) -> Option<[u8; N]> {
+        // SAFETY: `N` bytes are readable at `start`; of an array of bytes any alignment and content is valid.
+        (self.length >= N).then(|| unsafe { self.start.cast::<[u8; N]>().read_unaligned() })
     }
 
     /// Where it lies, for a system call or a copy into a guest.
@@ -72,7 +82,48 @@ impl<'a> Span<'a> {
     }
 }
 
+/// Up to so many bytes are copied here, without a call: for a packet of 64 bytes that is a third of all its cost.
+const COPY_HERE_MAX: usize = 256;
+
+/// Copies `count` bytes. Where the two overlap, what arrives is any mixture of old and new: so does a guest that sends
+/// from a buffer that it also receives into.
+///
+/// # Safety
+/// `count` bytes must be readable at `from` and writable at `to`. Others may write both meanwhile.
+#[inline]
+pub(crate) unsafe fn copy(from: *const u8, to: *mut u8, count: usize) {
+    if !(8..=COPY_HERE_MAX).contains(&count) {
+        // SAFETY: as this function's; `copy` bears with overlap.
+        return unsafe { std::ptr::copy(from, to, count) };
+    }
+    // SAFETY: `at` plus the chunk's length is at most `count` at each call. The last chunk is the end, with some of
+    // what was copied before.
+    unsafe {
+        if count < 16 {
+            copy_chunk::<8>(from, to, 0);
+            return copy_chunk::<8>(from, to, count - 8);
+        }
+        let mut at = 0;
+        while at + 16 <= count {
+            copy_chunk::<16>(from, to, at);
+            at += 16;
+        }
+        copy_chunk::<16>(from, to, count - 16);
+    }
+}
+
+/// Copies `N` bytes that begin `at` bytes behind both.
+///
+/// # Safety
+/// They must be readable there, and writable.
+#[inline(always)]
+unsafe fn copy_chunk<const N: usize>(from: *const u8, to: *mut u8, at: usize) {
+    // SAFETY: the caller's.
+    unsafe { to.add(at).cast::<[u8; N]>().write_unaligned(from.add(at).cast::<[u8; N]>().read_unaligned()) };
+}
+
 /// How many bytes all of them have.
+#[inline]
 pub fn length(spans: &[Span<'_>]) -> usize {
     spans.iter().map(Span::len).sum()
 }

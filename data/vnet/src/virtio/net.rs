@@ -11,7 +11,7 @@
 
 use super::device::{Device, Slot};
 use super::feature;
-use super::memory::Memory;
+use super::memory::{DirtyLog, Memory};
 use super::queue::{Chain, Direction, Piece, Queue};
 use crate::span::{self, Span};
 use std::sync::Arc;
@@ -209,23 +209,21 @@ impl Device {
         let slot = self.slots.get_mut(index).ok_or(SendError::NotReady)?;
         let Slot { queue: Some(queue), enabled: true, .. } = slot else { return Err(SendError::NotReady) };
         let total = header_length + head.len() + span::length(payload);
+        if let Some((head_index, piece)) = queue.take_plain(total) {
+            let mut writer = Writer::new(&[], Some(piece), queue.dirty_log());
+            writer.put_all(header, 1, header_length, head, payload);
+            queue.give_back(head_index, total as u32);
+            return Ok(());
+        }
         let scratch = &mut self.scratch;
-        let room = reserve(queue, scratch, total, merge);
-        if let Err(error) = room {
+        if let Err(error) = reserve(queue, scratch, total, merge) {
             if queue.broken().is_some() {
                 self.report_broken(index);
             }
             return Err(error);
         }
-        let mut header = *header;
-        let [.., low, high] = &mut header;
-        [*low, *high] = (scratch.chains.len() as u16).to_le_bytes();
-        let mut writer = Writer { pieces: scratch.pieces.iter(), piece: None, queue: &*queue };
-        writer.put(Span::from(header.get(..header_length).unwrap_or(&[])));
-        writer.put(Span::from(head));
-        for span in payload {
-            writer.put(*span);
-        }
+        let mut writer = Writer::new(&scratch.pieces, None, queue.dirty_log());
+        writer.put_all(header, scratch.chains.len() as u16, header_length, head, payload);
         let mut left = total;
         for chain in &scratch.chains {
             let written = left.min(chain.length as usize);
@@ -310,8 +308,7 @@ fn read_heads(batch: &mut Batch, header_length: usize) -> u64 {
         }
         packet.length = (length - header_length) as u32;
         let mut rest = Rest { spans, passed: 0 };
-        packet.header = [0; HEADER_LENGTH];
-        rest.read(packet.header.get_mut(..header_length).unwrap_or(&mut []));
+        rest.header(&mut packet.header, header_length);
         let head = (length - header_length).min(HEAD_MAX);
         rest.read(packet.buffer.get_mut(HEADROOM..HEADROOM + head).unwrap_or(&mut []));
         packet.head_length = head as u16;
@@ -333,6 +330,21 @@ struct Rest<'a> {
 }
 
 impl Rest<'_> {
+    /// Reads virtio's header, which nearly always lies in one piece.
+    #[inline]
+    fn header(&mut self, header: &mut NetHeader, length: usize) {
+        if let Some(span) = self.spans.first_mut().filter(|span| span.len() >= HEADER_LENGTH)
+            && length == HEADER_LENGTH
+        {
+            *header = span.to_chunk().unwrap_or_default();
+            *span = span.skip(HEADER_LENGTH);
+            self.passed += usize::from(span.is_empty());
+        } else {
+            *header = [0; HEADER_LENGTH];
+            self.read(header.get_mut(..length).unwrap_or(&mut []));
+        }
+    }
+
     #[inline]
     fn read(&mut self, mut to: &mut [u8]) {
         while !to.is_empty() {
@@ -376,33 +388,66 @@ fn reserve(queue: &mut Queue, scratch: &mut Scratch, total: usize, merge: bool) 
     Ok(())
 }
 
-/// Writes into pieces, one after the other.
+/// Writes into pieces, one after the other. They are mapped for as long as the queue is there that they are of.
 struct Writer<'a> {
-    pieces: std::slice::Iter<'a, Piece>,
-    piece: Option<Piece>,
-    queue: &'a Queue,
+    pieces: &'a [Piece],
+    /// What is left of the one that is being written.
+    piece: Piece,
+    log: Option<&'a DirtyLog>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    #[inline]
+    fn new(pieces: &'a [Piece], first: Option<Piece>, log: Option<&'a DirtyLog>) -> Writer<'a> {
+        let none = Piece { address: 0, start: std::ptr::null_mut(), length: 0 };
+        Writer { pieces, piece: first.unwrap_or(none), log }
+    }
+
+    /// A packet, with the number of buffers that it is in.
+    #[inline]
+    fn put_all(
+        &mut self,
+        header: &NetHeader,
+        buffers: u16,
+        header_length: usize,
+        head: &[u8],
+        payload: &[Span<'_>],
+    ) {
+        let mut header = *header;
+        let [.., low, high] = &mut header;
+        [*low, *high] = buffers.to_le_bytes();
+        if header_length == HEADER_LENGTH {
+            self.put(Span::from(&header[..]));
+        } else {
+            self.put(Span::from(&header[..HEADER_LENGTH_OLD]));
+        }
+        self.put(Span::from(head));
+        for span in payload {
+            self.put(*span);
+        }
+    }
+
     #[inline]
     fn put(&mut self, mut span: Span<'_>) {
         while !span.is_empty() {
-            let Some(piece) = self.piece.take().or_else(|| self.pieces.next().copied()) else { return };
-            let count = span.len().min(piece.length);
-            // SAFETY: `count` bytes are readable at the span and writable at the piece, which is mapped: the queue
-            // holds its memory. They can overlap if a guest sends to itself a buffer that it also receives into;
-            // `copy` bears with that.
-            unsafe { std::ptr::copy(span.as_ptr(), piece.start, count) };
-            if let Some(log) = self.queue.dirty_log() {
-                log.mark(piece.address, count as u64);
+            if self.piece.length == 0 {
+                let Some((next, rest)) = self.pieces.split_first() else { return };
+                (self.piece, self.pieces) = (*next, rest);
+            }
+            let Piece { address, start, length } = self.piece;
+            let count = span.len().min(length);
+            // SAFETY: `count` bytes are readable at the span and writable at the piece. It is at most the piece's
+            // length, so what is left begins within the piece or at its end.
+            let rest = unsafe {
+                span::copy(span.as_ptr(), start, count);
+                start.add(count)
+            };
+            if let Some(log) = self.log {
+                log.mark(address, count as u64);
             }
             span = span.skip(count);
-            if count < piece.length {
-                let address = piece.address + count as u64;
-                // SAFETY: `count` is less than the piece's length.
-                let start = unsafe { piece.start.add(count) };
-                self.piece = Some(Piece { address, start, length: piece.length - count });
-            }
+            self.piece =
+                Piece { address: address.wrapping_add(count as u64), start: rest, length: length - count };
         }
     }
 }

@@ -183,7 +183,6 @@ impl Queue {
         self.seen.wrapping_sub(self.next)
     }
 
-    #[inline]
     fn look(&mut self) {
         let index = self.ring.available_index();
         if index.wrapping_sub(self.done) > self.ring.size() {
@@ -210,6 +209,27 @@ impl Queue {
                 None
             }
         }
+    }
+
+    /// Takes the next chain if it is the plain case: one buffer in one piece, for the device to write, of at least
+    /// `length` bytes. If it is any other, or broken, nothing has happened.
+    #[inline]
+    pub(crate) fn take_plain(&mut self, length: usize) -> Option<(u16, Piece)> {
+        if self.waiting() == 0 {
+            return None;
+        }
+        let head = self.ring.available(self.next);
+        let descriptor = self.ring.descriptor(head)?;
+        if descriptor.flags != DESCRIPTOR_WRITE || (descriptor.length as usize) < length {
+            return None;
+        }
+        let address = descriptor.address;
+        let (start, there) = self.ring.memory().guest(address, descriptor.length as usize, &mut self.hint)?;
+        if there < length {
+            return None;
+        }
+        self.next = self.next.wrapping_add(1);
+        Some((head, Piece { address, start, length: there }))
     }
 
     /// The last `count` chains have not been taken.
