@@ -2,5 +2,5 @@
 //!
 //! Called by the switch's loop. Both take a packet's payload where it lies, in a guest's memory or anywhere else.
 
-//pub mod tap;
-//pub mod uplink;
+pub mod tap;
+pub mod uplink;

@@ -21,6 +21,8 @@
 pub mod device;
 #[cfg(any(test, feature = "front"))]
 pub mod front;
+#[cfg(any(test, feature = "front"))]
+pub mod hostile;
 pub mod memory;
 pub mod message;
 pub mod net;
