@@ -18,5 +18,8 @@
 
 pub mod document;
 pub mod engine;
+pub mod link;
 pub mod packet;
 pub mod policy;
+pub mod span;
+pub mod virtio;

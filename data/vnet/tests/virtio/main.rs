@@ -1,0 +1,7 @@
+//! A port and a guest at it, played by the front end: packets both ways, death and return, and bad behaviour.
+
+mod bridge;
+mod carry;
+mod hostile;
+mod restart;
+mod rings;
