@@ -19,3 +19,4 @@
 pub mod engine;
 pub mod packet;
 pub mod policy;
+pub mod service;
