@@ -21,5 +21,6 @@ pub mod engine;
 pub mod link;
 pub mod packet;
 pub mod policy;
+pub mod service;
 pub mod span;
 pub mod virtio;
