@@ -9,7 +9,7 @@
 //!   image.toml      what it is, and how to boot it
 //!   vmlinuz         Debian's cloud kernel
 //!   initrd.img      busybox, every kernel module a guest needs, images/default/initrd/init
-//!   disk.qcow2      ext4 without a partition table: busybox and images/default/root
+//!   disk.qcow2      ext4 without a partition table: busybox, an ssh server and images/default/root
 //! ```
 //!
 //! An image is never changed: instances' disks are overlays on it. Other ingredients make another image beside it,
@@ -35,10 +35,13 @@ use crate::tree::{Tree, fingerprint, walk};
 const NAME: &str = "nephos-linux";
 
 /// Raise it when this file makes another image of the same sources.
-const RECIPE: &str = "recipe 1";
+const RECIPE: &str = "recipe 2";
 
 /// What a guest needs of its platform, before what these depend on: its disk, fw_cfg, the power button and its key.
 const MODULES: [&str; 6] = ["virtio_pci", "virtio_blk", "ext4", "qemu_fw_cfg", "button", "evdev"];
+
+/// What it needs for network cards, if it has any.
+const MODULES_NETWORK: [&str; 1] = ["virtio_net"];
 
 /// How the kernel is booted. The console is the serial line; the kernel speaks there of errors only. A panic is
 /// printed and resets at once, so that the host sees it. The rest is for guests without KVM, where each saves a twentieth
@@ -52,11 +55,12 @@ const COMMAND_LINE: &str =
 const DISK_MIB: u32 = 128;
 
 /// Folders that the root disk has besides those with files in them, with their modes.
-const FOLDERS: [(&str, u32); 16] = [
+const FOLDERS: [(&str, u32); 17] = [
     ("bin", 0o755),
     ("sbin", 0o755),
     ("usr/bin", 0o755),
     ("usr/sbin", 0o755),
+    ("etc/dropbear", 0o755),
     ("usr/local/bin", 0o755),
     ("dev", 0o755),
     ("proc", 0o555),
@@ -177,14 +181,20 @@ fn initrd(sources: &Path, ingredients: &Ingredients) -> Result<Vec<u8>> {
     // The kernel opens it for init's standard streams before anything is mounted.
     archive.character_device("dev/console", 0o600, (5, 1));
     archive.file("bin/busybox", 0o755, &fs::read(&ingredients.busybox)?);
-    let mut order = String::new();
-    for module in ingredients::modules(ingredients, &MODULES)? {
-        let file = format!("{}.ko", module.name);
-        archive.file(&format!("modules/{file}"), 0o644, &module.content);
-        order.push_str(&file);
-        order.push('\n');
+    let first = ingredients::modules(ingredients, &MODULES)?;
+    let all: Vec<&str> = MODULES.into_iter().chain(MODULES_NETWORK).collect();
+    let mut network = ingredients::modules(ingredients, &all)?;
+    network.retain(|module| first.iter().all(|other| other.name != module.name));
+    for (list, modules) in [("order", first), ("order-network", network)] {
+        let mut order = String::new();
+        for module in modules {
+            let file = format!("{}.ko", module.name);
+            archive.file(&format!("modules/{file}"), 0o644, &module.content);
+            order.push_str(&file);
+            order.push('\n');
+        }
+        archive.file(&format!("modules/{list}"), 0o644, order.as_bytes());
     }
-    archive.file("modules/order", 0o644, order.as_bytes());
     archive.file("init", 0o755, &fs::read(sources.join("init"))?);
     Ok(archive.finish())
 }
@@ -246,6 +256,35 @@ fn stage(log: &Log, sources: &Path, ingredients: &Ingredients, staged: &Path) ->
         if link.symlink_metadata().is_err() && link.parent().is_some_and(Path::is_dir) {
             symlink("/bin/busybox", link)?;
         }
+    }
+    symlink("/run/nephos/resolv.conf", staged.join("etc/resolv.conf"))?;
+    ssh_server(log, ingredients, staged)
+}
+
+/// The one program that is not static, with the libraries that it needs.
+fn ssh_server(log: &Log, ingredients: &Ingredients, staged: &Path) -> Result<()> {
+    const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+    const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+    let put = |from: &Path, to: &str| -> Result<()> {
+        let to = staged.join(to);
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(to.parent().context("it is a file")?)?;
+        fs::copy(from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    };
+    put(&ingredients.loader, LOADER)?;
+    put(&ingredients.ssh_server, "usr/sbin/dropbear")?;
+    for library in &ingredients.libraries {
+        let name = library.file_name().context("a library has a name")?.to_string_lossy();
+        put(library, &format!("{LIBRARIES}/{name}"))?;
+    }
+    // The loader itself says what it would not find.
+    let mut list = Command::new(staged.join(LOADER));
+    list.args(["--inhibit-cache", "--library-path"]).arg(staged.join(LIBRARIES));
+    let found = log.output(list.arg("--list").arg(staged.join("usr/sbin/dropbear")))?;
+    for line in found.lines().filter(|line| line.contains("=>")) {
+        let inside = staged.to_string_lossy();
+        ensure!(line.contains(&*inside), "the ssh server lacks a library in the image:{line}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! What the guest image is made of that is not ours: Debian's cloud kernel and its static busybox.
+//! What the guest image is made of that is not ours: Debian's cloud kernel, its static busybox and its small ssh server.
 //!
-//! Called by `image`. Both packages are unpacked under target/setup/, never installed: the machine keeps its own
+//! Called by `image`. All packages are unpacked under target/setup/, never installed: the machine keeps its own
 //! kernel and its own busybox. Fetched once; newer ones
 //! are taken when target/setup has been removed.
 
@@ -14,7 +14,14 @@ use crate::progress::step;
 use crate::tree::{Tree, walk};
 
 /// Raise it when what is fetched, or where it is put, changes.
-const KEY: &str = "linux-image-cloud-amd64 busybox-static, layout 1";
+const KEY: &str = "linux-image-cloud-amd64 busybox-static dropbear-bin, layout 2";
+
+/// The ssh server, and the packages with its libraries.
+const SSH_SERVER: [&str; 7] =
+    ["dropbear-bin", "libc6", "libcrypt1", "zlib1g", "libtomcrypt1", "libtommath1", "libgmp10"];
+/// The libraries themselves.
+const LIBRARIES: [&str; 6] =
+    ["libc.so.6", "libcrypt.so.1", "libz.so.1", "libtomcrypt.so.1", "libtommath.so.1", "libgmp.so.10"];
 
 /// The unpacked packages.
 pub struct Ingredients {
@@ -24,6 +31,12 @@ pub struct Ingredients {
     pub modules: PathBuf,
     /// busybox, statically linked.
     pub busybox: PathBuf,
+    /// dropbear...
+    pub ssh_server: PathBuf,
+    /// ...what loads it...
+    pub loader: PathBuf,
+    /// ...and what it loads.
+    pub libraries: Vec<PathBuf>,
     /// `package version` lines, for the image's description.
     pub versions: String,
 }
@@ -32,7 +45,7 @@ pub struct Ingredients {
 pub fn ensure(tree: &Tree) -> Result<Ingredients> {
     let folder = tree.setup().join("guest");
     if !tree.is_done("guest", KEY) {
-        step(tree, "guest", "fetching the guest's kernel and busybox", |log| {
+        step(tree, "guest", "fetching the guest's kernel, busybox and ssh server", |log| {
             if folder.exists() {
                 fs::remove_dir_all(&folder)?;
             }
@@ -41,7 +54,7 @@ pub fn ensure(tree: &Tree) -> Result<Ingredients> {
             let archive = Archive::open(log, folder.join("apt"))?;
             let kernel = archive.dependency("linux-image-cloud-amd64", "linux-image-")?;
             let mut versions = String::new();
-            for package in [kernel.as_str(), "busybox-static"] {
+            for package in [kernel.as_str(), "busybox-static"].into_iter().chain(SSH_SERVER) {
                 let version = archive.unpack(package, &root)?;
                 versions.push_str(&format!("{package} {version}\n"));
             }
@@ -71,7 +84,20 @@ fn find(folder: &Path) -> Result<Ingredients> {
     let modules = only("lib/modules", "").or_else(|_| only("usr/lib/modules", ""))?;
     let busybox = only("bin", "busybox").or_else(|_| only("usr/bin", "busybox"))?;
     let versions = fs::read_to_string(folder.join("versions"))?;
-    Ok(Ingredients { kernel: only("boot", "vmlinuz-")?, modules, busybox, versions })
+    let library = |name: &str| {
+        let places = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+        let found = places.iter().map(|place| root.join(place).join(name)).find(|path| path.is_file());
+        found.with_context(|| format!("{} holds no {name}; remove it and try again", folder.display()))
+    };
+    Ok(Ingredients {
+        kernel: only("boot", "vmlinuz-")?,
+        modules,
+        busybox,
+        ssh_server: only("usr/sbin", "dropbear")?,
+        loader: library("ld-linux-x86-64.so.2")?,
+        libraries: LIBRARIES.into_iter().map(library).collect::<Result<_>>()?,
+        versions,
+    })
 }
 
 /// A kernel module and its content.

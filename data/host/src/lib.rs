@@ -15,6 +15,7 @@
 
 pub mod accelerator;
 pub mod agent;
+pub mod card;
 pub mod config;
 pub mod console;
 pub mod image;

@@ -6,6 +6,7 @@
 
 use crate::accelerator::{self, AcceleratorAnswer};
 use crate::agent::{Effect, Event, HostAgent, HostCapacity, HostIdentity};
+use crate::card::Vnet;
 use crate::config::{HostConfig, VmmChoice};
 use crate::ledger::{LedgerChange, LedgerDirectory, LedgerError};
 use crate::qemu::command::Accelerator;
@@ -94,6 +95,7 @@ pub async fn serve(config: HostConfig) -> Result<(), HostError> {
     let place = Place {
         vms: directory.join("vms"),
         images: std::path::absolute(&config.images).unwrap_or_else(|_| config.images.clone()),
+        vnet: Vnet::at(directory.join("vnet")),
         uids: config.uids(),
     };
     let vmm: Box<dyn Vmm> = match config.vmm {

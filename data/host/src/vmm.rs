@@ -8,7 +8,7 @@
 
 use base::generation::Attempt;
 use base::ids::InstanceId;
-use contract::VmSpec;
+use contract::{VmInterface, VmSpec};
 use std::future::Future;
 use std::pin::Pin;
 
@@ -17,12 +17,20 @@ pub mod simulated;
 /// What to do with one VM.
 #[derive(Clone, Debug, PartialEq)]
 pub enum VmmCommand {
-    /// Make what is missing of its files and start it. Answered by `Started` or `StartFailed`.
+    /// Make what is missing of its files and start it. Answered by `Started` or `StartFailed`, in front of which
+    /// `Waiting` may be said any number of times; a VM that waits takes
+    /// another spec.
     Start {
         /// What to start.
         spec: Box<VmSpec>,
         /// The placement, for the log.
         attempt: Attempt,
+    },
+    /// Have the running VM have these network cards and no others. Answered by `Interfaces`, each time that how far
+    /// this has come changes; goes on by itself until it is so.
+    Interfaces {
+        /// Its spec's.
+        interfaces: Vec<VmInterface>,
     },
     /// Press the power button. The guest may react, by `GuestShutdown`, or not.
     ShutDown,
@@ -44,10 +52,20 @@ pub enum VmmCommand {
 pub enum VmmEvent {
     /// Its virtual processors run.
     Started,
+    /// It cannot start yet, because of something that is not the VM's; it starts as soon as it can, unasked.
+    Waiting {
+        /// For people.
+        why: String,
+    },
     /// It does not run, and why.
     StartFailed {
         /// For people.
         why: String,
+    },
+    /// How its network cards are.
+    Interfaces {
+        /// Why they are not yet as they shall be; empty: they are.
+        missing: String,
     },
     /// The guest has switched itself off, asked or not. The process stays until `PowerOff`, so that a restarted
     /// agent can still tell this from a crash.

@@ -181,6 +181,7 @@ impl World {
 fn name(command: &VmmCommand) -> &'static str {
     match command {
         VmmCommand::Start { .. } => "start",
+        VmmCommand::Interfaces { .. } => "interfaces",
         VmmCommand::ShutDown => "power button",
         VmmCommand::PowerOff => "power off",
         VmmCommand::Destroy => "destroy",

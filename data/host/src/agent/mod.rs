@@ -26,7 +26,7 @@ use base::ids::{HostId, InstanceId, RackId};
 use base::step::LaunchStep;
 use contract::{
     ConsoleData, ConsoleRead, FromHost, HostDocument, HostHello, StopCause, Target, ToHost, VmAssignment,
-    VmStatus, from_host, to_host,
+    VmInterface, VmStatus, from_host, to_host,
 };
 use document::Changes;
 use report::Told;
@@ -149,6 +149,10 @@ struct Vm {
     restarts: u32,
     /// The last failure; empty if there was none.
     message: String,
+    /// The network cards that the driver was last told of; `None`: of none since this agent started.
+    cards: Option<Vec<VmInterface>>,
+    /// Why the running VM has not got these cards; empty if it has.
+    cards_missing: String,
     /// What the cell was told of it on this link.
     told: Option<VmStatus>,
 }
@@ -156,7 +160,17 @@ struct Vm {
 impl Vm {
     fn new(held: Option<VmRecord>, state: VmState) -> Self {
         let record = held.clone();
-        Vm { record, held, state, deaths: Vec::new(), restarts: 0, message: String::new(), told: None }
+        Vm {
+            record,
+            held,
+            state,
+            deaths: Vec::new(),
+            restarts: 0,
+            message: String::new(),
+            cards: None,
+            cards_missing: String::new(),
+            told: None,
+        }
     }
 
     /// The ledger wants it to run.
@@ -497,8 +511,10 @@ impl HostAgent {
     fn hear(&mut self, id: InstanceId, event: VmmEvent, now: Timestamp) -> bool {
         let Some(vm) = self.vms.get_mut(&id) else { return false };
         self.told.touch(id);
-        if let VmmEvent::DestroyFailed { why } = &event {
-            vm.message.clone_from(why);
+        match &event {
+            VmmEvent::DestroyFailed { why } => vm.message.clone_from(why),
+            VmmEvent::Interfaces { missing } => vm.cards_missing.clone_from(missing),
+            _ => {}
         }
         let generation = vm.held.as_ref().map_or(Generation::ZERO, VmRecord::generation);
         let state = std::mem::replace(&mut vm.state, VmState::Unsurveyed);
@@ -566,11 +582,13 @@ impl HostAgent {
             self.told.touch(id);
         }
         let command = match action {
-            None => return,
+            None => {
+                effects.extend(cards_command(vm).map(|command| Effect::Vmm { vm: id, command }));
+                return;
+            }
             Some(Action::Start) => {
-                let Some(held) = &vm.held else { return };
-                let spec = Box::new(held.assignment.spec.clone().unwrap_or_default());
-                VmmCommand::Start { spec, attempt: held.attempt() }
+                let Some(command) = start_command(vm) else { return };
+                command
             }
             Some(Action::ShutDown) => VmmCommand::ShutDown,
             Some(Action::PowerOff) => VmmCommand::PowerOff,
@@ -668,6 +686,32 @@ impl HostAgent {
             }
         }
         self.told_check()
+    }
+}
+
+fn start_command(vm: &mut Vm) -> Option<VmmCommand> {
+    let held = vm.held.as_ref()?;
+    let spec = Box::new(held.assignment.spec.clone().unwrap_or_default());
+    vm.cards = Some(spec.interfaces.clone());
+    vm.cards_missing.clear();
+    Some(VmmCommand::Start { spec, attempt: held.attempt() })
+}
+
+/// Has a VM have the network cards of its record, if the driver has not been told of them.
+fn cards_command(vm: &mut Vm) -> Option<VmmCommand> {
+    let interfaces = &vm.held.as_ref()?.assignment.spec.as_ref()?.interfaces;
+    if vm.cards.as_ref() == Some(interfaces) {
+        return None;
+    }
+    match &vm.state {
+        VmState::Running => {
+            let interfaces = interfaces.clone();
+            vm.cards = Some(interfaces.clone());
+            Some(VmmCommand::Interfaces { interfaces })
+        }
+        // What it waits for may be what it shall not have any more.
+        VmState::Starting { waits_for: Some(_), .. } => start_command(vm),
+        _ => None,
     }
 }
 

@@ -137,9 +137,11 @@ fn is_orphan(vm: &Vm) -> bool {
 fn vm_status(id: InstanceId, vm: &Vm) -> Option<VmStatus> {
     let held = vm.held.as_ref()?;
     let (phase, stopped) = phase(held, &vm.state);
-    let message = match stopped {
-        Some(stopped) => stopped.message.clone(),
-        None => vm.message.clone(),
+    let message = match (stopped, &vm.state) {
+        (Some(stopped), _) => &stopped.message,
+        (None, VmState::Starting { waits_for: Some(why), .. }) => why,
+        (None, VmState::Running) if !vm.cards_missing.is_empty() => &vm.cards_missing,
+        (None, _) => &vm.message,
     };
     Some(VmStatus {
         instance_id: id.to_string(),
@@ -147,7 +149,7 @@ fn vm_status(id: InstanceId, vm: &Vm) -> Option<VmStatus> {
         generation: held.assignment.generation,
         phase: phase.into(),
         stop_cause: stopped.map_or(StopCause::Unspecified, |stopped| stopped.cause).into(),
-        message,
+        message: message.clone(),
         restarts: vm.restarts,
     })
 }
@@ -174,8 +176,8 @@ fn phase<'a>(held: &'a VmRecord, state: &VmState) -> (Phase, Option<&'a StopReco
         VmState::Unsurveyed => (Phase::Starting, None),
         VmState::Down { rebooting } => down(*rebooting),
         VmState::Resting { .. } | VmState::Destroyed => down(false),
-        VmState::Starting { rebooting: true } | VmState::Running => (Phase::Running, None),
-        VmState::Starting { rebooting: false } => (Phase::Starting, None),
+        VmState::Starting { rebooting: true, .. } | VmState::Running => (Phase::Running, None),
+        VmState::Starting { rebooting: false, .. } => (Phase::Starting, None),
         VmState::Asked { purpose, .. } | VmState::Halted { purpose } | VmState::Cutting { purpose, .. } => {
             (on_the_way(*purpose), None)
         }

@@ -11,6 +11,8 @@ struct World {
     disk: Ledger,
     disk_full: bool,
     vmm: SimulatedVmm,
+    /// What the driver was told of network cards: by a start, or to a VM that runs.
+    cards: Vec<(&'static str, usize)>,
     sent: Vec<FromHost>,
     steps: Vec<LaunchStep>,
     all_stopped: u32,
@@ -37,6 +39,7 @@ impl World {
             disk,
             disk_full: false,
             vmm: SimulatedVmm::new(SimulatedPace::default()),
+            cards: Vec::new(),
             sent: Vec::new(),
             steps: Vec::new(),
             all_stopped: 0,
@@ -67,7 +70,18 @@ impl World {
                         events.insert(0, Event::Persisted { ticket, result: Ok(()) });
                     }
                     Effect::ToCell(message) => self.sent.push(message),
-                    Effect::Vmm { vm, command } => self.vmm.command(self.now, vm, command),
+                    Effect::Vmm { vm, command } => {
+                        match &command {
+                            VmmCommand::Start { spec, .. } => {
+                                self.cards.push(("start", spec.interfaces.len()));
+                            }
+                            VmmCommand::Interfaces { interfaces } => {
+                                self.cards.push(("running", interfaces.len()));
+                            }
+                            _ => {}
+                        }
+                        self.vmm.command(self.now, vm, command);
+                    }
                     Effect::Step(step) => self.steps.push(step),
                     Effect::AllStopped => self.all_stopped += 1,
                 }
@@ -164,6 +178,12 @@ impl World {
         phases.dedup();
         phases
     }
+}
+
+/// Gives an assignment's VM so many network cards.
+fn cards_set(assignment: &mut VmAssignment, count: u32) {
+    let interface = |device_index| VmInterface { device_index, ..VmInterface::default() };
+    assignment.spec.as_mut().unwrap().interfaces = (0..count).map(interface).collect();
 }
 
 const RUNNING: (Phase, StopCause) = (Phase::Running, StopCause::Unspecified);
@@ -702,4 +722,66 @@ fn a_console_is_read_bounded_and_of_known_vms_only() {
     assert_eq!(answers.len(), 2);
     assert!(answers[0].unknown && answers[0].request_id == 2);
     assert_eq!(answers[1].data, b"00000001\r\n");
+}
+
+#[test]
+fn a_vm_that_waits_for_its_cards_says_so_takes_others_and_can_be_stopped() {
+    let waiting = || {
+        let mut world = World::new();
+        world.intend(vm(1), Target::Running, |assignment| cards_set(assignment, 2));
+        world.push();
+        // The driver has begun, and does not come to an end.
+        world.vmm.power_lost();
+        let why = String::from("no switch");
+        world.event(Event::Vmm { vm: vm(1), event: VmmEvent::Waiting { why } });
+        world.pass(Duration::from_secs(300));
+        assert_eq!(
+            (world.phase(vm(1)).0, world.status(vm(1)).message.as_str()),
+            (Phase::Starting, "no switch")
+        );
+        assert_eq!((world.status(vm(1)).restarts, world.cards.as_slice()), (0, [("start", 2)].as_slice()));
+        world
+    };
+
+    let mut world = waiting();
+    world.event(Event::Vmm { vm: vm(1), event: VmmEvent::Started });
+    assert_eq!((world.phase(vm(1)), world.status(vm(1)).message), (RUNNING, String::new()));
+
+    let mut world = waiting();
+    world.intend(vm(1), Target::Running, |assignment| cards_set(assignment, 1));
+    world.push();
+    assert_eq!(world.cards, [("start", 2), ("start", 1)]);
+    world.settle();
+    assert_eq!(world.phase(vm(1)), RUNNING);
+
+    let mut world = waiting();
+    world.set(vm(1), Target::Stopped);
+    assert_eq!(world.phase(vm(1)), (Phase::Stopped, StopCause::PoweredOff));
+
+    let mut world = waiting();
+    world.set(vm(1), Target::Destroyed);
+    assert_eq!(world.phase(vm(1)).0, Phase::Destroyed);
+}
+
+#[test]
+fn a_running_vm_is_given_the_cards_of_its_newest_assignment() {
+    let mut world = World::new();
+    world.intend(vm(1), Target::Running, |assignment| cards_set(assignment, 1));
+    world.push();
+    world.settle();
+    world.set(vm(1), Target::Running);
+    assert_eq!(world.cards, [("start", 1)], "nothing has changed");
+    world.intend(vm(1), Target::Running, |assignment| cards_set(assignment, 2));
+    world.push();
+    world.settle();
+    assert_eq!(world.cards, [("start", 1), ("running", 2)]);
+    let missing = String::from("the guest sleeps");
+    world.event(Event::Vmm { vm: vm(1), event: VmmEvent::Interfaces { missing } });
+    assert_eq!(world.status(vm(1)).message, "the guest sleeps");
+    world.event(Event::Vmm { vm: vm(1), event: VmmEvent::Interfaces { missing: String::new() } });
+    assert_eq!(world.status(vm(1)).message, "");
+    // What the agent before said, its successor does not know.
+    world.agent_start();
+    world.settle();
+    assert_eq!(world.cards, [("start", 1), ("running", 2), ("running", 2)]);
 }

@@ -44,7 +44,11 @@ pub(super) enum VmState {
         rebooting: bool,
     },
     /// The driver starts it.
-    Starting { rebooting: bool },
+    Starting {
+        rebooting: bool,
+        /// What the driver waits for, if it has said so.
+        waits_for: Option<String>,
+    },
     /// The guest runs.
     Running,
     /// The power button was pressed.
@@ -167,6 +171,12 @@ impl VmState {
                 VmState::Starting { .. } => (VmState::Running, Heard::Started),
                 other => (other, Heard::Quiet),
             },
+            VmmEvent::Waiting { why } => match self {
+                VmState::Starting { rebooting, .. } => {
+                    (VmState::Starting { rebooting, waits_for: Some(why) }, Heard::Quiet)
+                }
+                other => (other, Heard::Quiet),
+            },
             VmmEvent::StartFailed { why } => match self {
                 VmState::Starting { .. } => (VmState::Down { rebooting: false }, Heard::Failed(why)),
                 other => (other, Heard::Quiet),
@@ -183,7 +193,7 @@ impl VmState {
                 }
                 other => (other, Heard::Quiet),
             },
-            VmmEvent::Console { .. } => (self, Heard::Quiet),
+            VmmEvent::Console { .. } | VmmEvent::Interfaces { .. } => (self, Heard::Quiet),
         }
     }
 
@@ -235,12 +245,15 @@ impl VmState {
         match self {
             VmState::Unsurveyed => (VmState::Unsurveyed, None),
             VmState::Down { rebooting } => Self::pursue_down(rebooting, want, pending, now),
-            VmState::Starting { rebooting } => match want {
+            VmState::Starting { rebooting, waits_for } => match want {
                 Want::Destroy { .. } => destroying(now),
                 Want::Rest => cutting(Purpose::HostDown, false, now),
-                Want::Stop { generation, force: true, .. } => cutting(Purpose::Stop(generation), false, now),
-                Want::Stop { force: false, .. } | Want::Run { .. } | Want::Leave => {
-                    (VmState::Starting { rebooting }, None)
+                // One that waits has no guest that could be asked.
+                Want::Stop { generation, force, .. } if force || waits_for.is_some() => {
+                    cutting(Purpose::Stop(generation), false, now)
+                }
+                Want::Stop { .. } | Want::Run { .. } | Want::Leave => {
+                    (VmState::Starting { rebooting, waits_for }, None)
                 }
             },
             VmState::Running => match want {
@@ -306,7 +319,9 @@ impl VmState {
             Want::Leave | Want::Rest => (down, None),
             Want::Run { .. } | Want::Stop { .. } if pending => (down, None),
             Want::Run { prepare: true, .. } => (down, Some(Action::RecordStart)),
-            Want::Run { prepare: false, .. } => (VmState::Starting { rebooting }, Some(Action::Start)),
+            Want::Run { prepare: false, .. } => {
+                (VmState::Starting { rebooting, waits_for: None }, Some(Action::Start))
+            }
             Want::Stop { recorded: true, .. } => (down, None),
             Want::Stop { generation, recorded: false, .. } => {
                 let record =

@@ -3,10 +3,13 @@
 //!
 //! Only the process's end counts as its end: a QMP connection that breaks is made again. A QEMU that paused its
 //! guest for want of disk space is told to go on every second, so that a guest continues when there is room again.
+//! A VM whose network cards nobody serves yet is started as soon as somebody does: see [`crate::card`].
 
 use super::command::Accelerator;
 use super::files;
-use super::process::{self, Place, Process, Started};
+use super::plug::{self, PlugError};
+use super::process::{self, Place, Process, Start, Started};
+use crate::card::Card;
 use crate::console::{Console, RING_BYTES};
 use crate::isolation;
 use crate::qmp::{QmpClient, QmpError, QmpEvent};
@@ -14,7 +17,7 @@ use crate::vmm::{Found, VmProcess, Vmm, VmmCommand, VmmEvent};
 use base::error::chain;
 use base::ids::InstanceId;
 use base64::Engine;
-use contract::VmSpec;
+use contract::{VmInterface, VmSpec};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -39,6 +42,12 @@ const CONNECT_AGAIN: Duration = Duration::from_millis(20);
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const CONSOLE_PIECE_BYTES: usize = 64 * 1024;
+/// How soon the switch is looked for again, first...
+const SWITCH_AGAIN_FIRST: Duration = Duration::from_millis(5);
+/// ...and at the most.
+const SWITCH_AGAIN_MAX: Duration = Duration::from_millis(200);
+/// A switch that takes longer than this is spoken of.
+const SWITCH_PATIENCE: Duration = Duration::from_secs(1);
 
 type Processes = Arc<Mutex<BTreeMap<InstanceId, VmProcess>>>;
 
@@ -73,6 +82,8 @@ impl QemuDriver {
             console: Console::at(&self.place.directory(vm).join(files::CONSOLE)),
             processes: Arc::clone(&self.processes),
             running,
+            waiting: None,
+            cards: None,
         };
         tokio::spawn(worker.run(commands));
         self.workers.insert(vm, sender.clone());
@@ -209,6 +220,32 @@ async fn happening(running: &mut Option<RunningVm>) -> Happening {
     }
 }
 
+/// A start that waits for the switch.
+struct Waiting {
+    spec: Box<VmSpec>,
+    cards: Vec<Card>,
+    since: Instant,
+    look_at: Instant,
+    pause: Duration,
+    /// Why, as it was said.
+    said: String,
+}
+
+/// When a start that waits is looked after; never without one.
+async fn look_due(waiting: &Option<Waiting>) {
+    match waiting {
+        Some(waiting) => tokio::time::sleep_until(waiting.look_at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The cards that a running VM shall have, while it has others.
+struct CardsWanted {
+    interfaces: Vec<VmInterface>,
+    /// What is missing, as it was said.
+    said: Option<String>,
+}
+
 struct Worker {
     vm: InstanceId,
     place: Arc<Place>,
@@ -217,6 +254,8 @@ struct Worker {
     console: Console,
     processes: Processes,
     running: Option<RunningVm>,
+    waiting: Option<Waiting>,
+    cards: Option<CardsWanted>,
 }
 
 impl Worker {
@@ -230,6 +269,7 @@ impl Worker {
                     None => return,
                 },
                 happening = happening(&mut self.running) => self.notice(happening).await,
+                () = look_due(&self.waiting) => self.switch_look().await,
                 _ = round.tick(), if self.running.is_some() => self.look_after().await,
             };
             let Some(event) = said else { continue };
@@ -242,7 +282,11 @@ impl Worker {
 
     async fn obey(&mut self, command: VmmCommand) -> Option<VmmEvent> {
         match command {
-            VmmCommand::Start { spec, .. } => Some(self.start(*spec).await),
+            VmmCommand::Start { spec, .. } => self.start(spec).await,
+            VmmCommand::Interfaces { interfaces } => {
+                self.cards = Some(CardsWanted { interfaces, said: None });
+                self.cards_look().await
+            }
             VmmCommand::ShutDown => {
                 if let Some(running) = &mut self.running {
                     running.asked = true;
@@ -251,6 +295,7 @@ impl Worker {
                 None
             }
             VmmCommand::PowerOff => {
+                self.waiting = None;
                 if self.end(true).await {
                     return Some(VmmEvent::Exited { why: "powered off".into() });
                 }
@@ -270,22 +315,63 @@ impl Worker {
         }
     }
 
-    async fn start(&mut self, spec: VmSpec) -> VmmEvent {
+    /// Starts the VM, or begins to wait; of that is spoken only if it takes long.
+    async fn start(&mut self, spec: Box<VmSpec>) -> Option<VmmEvent> {
+        self.waiting = None;
         if self.running.is_some() {
-            return VmmEvent::Started;
+            self.cards = Some(CardsWanted { interfaces: spec.interfaces, said: None });
+            return Some(VmmEvent::Started);
         }
+        self.cards = None;
+        let failed = |why| Some(VmmEvent::StartFailed { why });
         let accelerator = match self.accelerator.wait_for(Option::is_some).await {
             Ok(known) => known.unwrap_or(Accelerator::Tcg),
-            Err(_) => return VmmEvent::StartFailed { why: "the agent is stopping".into() },
+            Err(_) => return failed("the agent is stopping".into()),
         };
-        let (place, vm) = (Arc::clone(&self.place), self.vm);
-        let started =
-            tokio::task::spawn_blocking(move || process::start(&place, vm, &spec, accelerator)).await;
-        let Started { mut process, uid, cgroup } = match started {
-            Ok(Ok(started)) => started,
-            Ok(Err(error)) => return VmmEvent::StartFailed { why: chain(&error) },
-            Err(error) => return VmmEvent::StartFailed { why: chain(&error) },
+        let (place, vm, of) = (Arc::clone(&self.place), self.vm, spec.clone());
+        let started = tokio::task::spawn_blocking(move || process::start(&place, vm, &of, accelerator)).await;
+        match started {
+            Ok(Ok(Start::Started(started))) => match self.answering(*started, accelerator).await {
+                Ok(()) => Some(VmmEvent::Started),
+                // Between the look and QEMU's own the switch has gone: QEMU waits for it and says nothing.
+                Err(why) => match Card::list(&spec.interfaces) {
+                    Ok(cards) if self.place.vnet.silent(&cards).is_some() => self.wait(spec, cards),
+                    Ok(_) | Err(_) => failed(self.with_log(why)),
+                },
+            },
+            Ok(Ok(Start::Waiting { cards })) => self.wait(spec, cards),
+            Ok(Err(error)) => failed(chain(&error)),
+            Err(error) => failed(chain(&error)),
+        }
+    }
+
+    fn wait(&mut self, spec: Box<VmSpec>, cards: Vec<Card>) -> Option<VmmEvent> {
+        let (since, pause) = (Instant::now(), SWITCH_AGAIN_FIRST);
+        self.waiting =
+            Some(Waiting { spec, cards, since, look_at: since + pause, pause, said: String::new() });
+        None
+    }
+
+    /// Starts a VM that waits if the switch is there now; says so if it takes long.
+    async fn switch_look(&mut self) -> Option<VmmEvent> {
+        let waiting = self.waiting.as_mut()?;
+        let Some(why) = self.place.vnet.silent(&waiting.cards) else {
+            let waiting = self.waiting.take()?;
+            return self.start(waiting.spec).await;
         };
+        waiting.pause = (waiting.pause * 2).min(SWITCH_AGAIN_MAX);
+        waiting.look_at = Instant::now() + waiting.pause;
+        if waiting.since.elapsed() < SWITCH_PATIENCE || waiting.said == why {
+            return None;
+        }
+        tracing::warn!(vm = %self.vm, why, "a VM waits for its network cards");
+        waiting.said.clone_from(&why);
+        Some(VmmEvent::Waiting { why })
+    }
+
+    /// Takes a process that was started on as soon as it answers, or ends it.
+    async fn answering(&mut self, started: Started, accelerator: Accelerator) -> Result<(), String> {
+        let (vm, Started { mut process, uid, cgroup }) = (self.vm, started);
         let pid = Some(process.pid);
         let socket = self.place.directory(vm).join(files::QMP_SOCKET);
         let connected = tokio::select! {
@@ -300,15 +386,37 @@ impl Worker {
                 self.running =
                     Some(RunningVm { process, qmp: Some(qmp), halted: false, stalled: false, asked: false });
                 self.process_set(Some(VmProcess { pid, uid, cgroup }));
-                VmmEvent::Started
+                Ok(())
             }
             Err(why) => {
                 process.kill();
                 let _ = timeout(KILL_TIMEOUT, process.ended()).await;
                 isolation::cgroup_remove(vm);
-                VmmEvent::StartFailed { why: self.with_log(why) }
+                Err(why)
             }
         }
+    }
+
+    /// Brings the cards nearer to what they shall be; says what is missing when that has changed.
+    async fn cards_look(&mut self) -> Option<VmmEvent> {
+        let wanted = self.cards.as_mut()?;
+        let running = self.running.as_mut()?;
+        let qmp = running.qmp.as_mut()?;
+        let missing = match plug::step(&self.place, self.vm, &wanted.interfaces, qmp).await {
+            Ok(missing) => missing,
+            Err(error) => {
+                if matches!(&error, PlugError::Qmp(error) if !matches!(error, QmpError::Refused { .. })) {
+                    running.qmp = None;
+                }
+                plug::failed(&error)
+            }
+        };
+        let news = wanted.said.as_ref() != Some(&missing);
+        wanted.said = Some(missing.clone());
+        if missing.is_empty() {
+            self.cards = None;
+        }
+        news.then_some(VmmEvent::Interfaces { missing })
     }
 
     /// Ends the process: politely, so that its disk is flushed, or at once. Says whether it is gone.
@@ -332,15 +440,15 @@ impl Worker {
     }
 
     async fn destroy(&mut self) -> VmmEvent {
+        self.waiting = None;
         if !self.end(false).await {
             let why = String::from("its QEMU does not end although it was killed");
             return VmmEvent::DestroyFailed { why };
         }
-        let directory = self.place.directory(self.vm);
-        let removed = tokio::task::spawn_blocking(move || process::files_remove(&directory)).await;
-        match removed {
+        let (place, vm) = (Arc::clone(&self.place), self.vm);
+        match tokio::task::spawn_blocking(move || process::remove(&place, vm)).await {
             Ok(Ok(())) => VmmEvent::Destroyed,
-            Ok(Err(error)) => VmmEvent::DestroyFailed { why: format!("cannot remove its files: {error}") },
+            Ok(Err(error)) => VmmEvent::DestroyFailed { why: chain(&error) },
             Err(error) => VmmEvent::DestroyFailed { why: chain(&error) },
         }
     }
@@ -414,7 +522,7 @@ impl Worker {
             self.execute("system_powerdown", json!({})).await;
         }
         self.console_drain().await;
-        None
+        self.cards_look().await
     }
 
     /// Moves what the guest has written from QEMU's memory to the console's file.
@@ -449,6 +557,7 @@ impl Worker {
 
     fn gone(&mut self) {
         self.running = None;
+        self.cards = None;
         self.process_set(None);
         isolation::cgroup_remove(self.vm);
     }

@@ -7,6 +7,7 @@
 //!     user-data         opt/nephos/user-data        the same
 //!     console.log       see crate::console          agent's
 //!     qemu.log          what QEMU prints            written by QEMU through its stderr; bounded
+//!     ports/            its network cards: see crate::card   agent's
 //!     machine/          the VM's user's, 0700
 //!       disk.qcow2      overlay on the image's disk
 //!       qmp.sock        how the agent speaks to QEMU
@@ -16,10 +17,12 @@
 //! QEMU is started in a session of its own, with nothing of the agent's but a log file, so that it outlives the
 //! agent; privileges are dropped before it is executed (QEMU's own `-runas` dies in its sandbox).
 //!
-//! [`command`] is pure, [`process`] starts, finds and ends, [`driver`] is the [`crate::vmm::Vmm`].
+//! [`command`] is pure, [`process`] starts, finds and ends, [`driver`] is the [`crate::vmm::Vmm`], [`plug`] puts network
+//! cards into a VM that runs.
 
 pub mod command;
 pub mod driver;
+mod plug;
 pub mod process;
 
 use base::ids::InstanceId;

@@ -6,6 +6,7 @@
 
 use super::command::{self, Accelerator};
 use super::files;
+use crate::card::{self, Card, CardError, Vnet};
 use crate::image::{Image, ImageError};
 use crate::isolation::{self, Credentials, IsolationError, UidRange};
 use base::ids::InstanceId;
@@ -33,6 +34,9 @@ pub enum ProcessError {
     /// The image cannot be used.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// It cannot have its network cards.
+    #[error(transparent)]
+    Card(#[from] CardError),
     /// It cannot be isolated.
     #[error(transparent)]
     Isolation(#[from] IsolationError),
@@ -84,6 +88,8 @@ pub struct Place {
     pub vms: PathBuf,
     /// The images.
     pub images: PathBuf,
+    /// What the host shares with its switch.
+    pub vnet: Vnet,
     /// The users of the VMs; `None` without root.
     pub uids: Option<UidRange>,
 }
@@ -154,18 +160,42 @@ impl Process {
     }
 }
 
-/// Makes the VM's files as far as they are missing, and starts its QEMU. Needs a tokio runtime; blocks for some
-/// tens of milliseconds.
+/// What a start came to.
+#[derive(Debug)]
+pub enum Start {
+    /// The process runs.
+    Started(Box<Started>),
+    /// Its QEMU would wait for these, and answer nobody until then.
+    Waiting {
+        /// Its network cards.
+        cards: Vec<Card>,
+    },
+}
+
+/// Makes the VM's files as far as they are missing, tells the switch of its cards, and starts its QEMU if the switch is
+/// there. Needs a tokio runtime; blocks for some tens of milliseconds.
 pub fn start(
     place: &Place,
     vm: InstanceId,
     spec: &VmSpec,
     accelerator: Accelerator,
-) -> Result<Started, ProcessError> {
+) -> Result<Start, ProcessError> {
     let image = Image::open(&place.images, &spec.image_id)?;
+    let cards = Card::list(&spec.interfaces)?;
     let directory = place.directory(vm);
     make_directory(&directory, 0o711)?;
     let credentials = prepare(place, vm, spec, &image, accelerator)?;
+    place.vnet.detach_others(&directory, vm, &cards)?;
+    for card in &cards {
+        let pairs = card::queue_pairs(spec, accelerator == Accelerator::Tcg);
+        place.vnet.attach(&directory, vm, card, credentials, pairs)?;
+    }
+    if let (Some(Credentials { uid, .. }), false) = (credentials, cards.is_empty()) {
+        isolation::reachable(&place.vnet.sockets(), uid)?;
+    }
+    if place.vnet.silent(&cards).is_some() {
+        return Ok(Start::Waiting { cards });
+    }
     let log = directory.join(files::LOG);
     // For appending, so that it can be emptied while QEMU writes it: see `log_bound`.
     let output = OpenOptions::new().create(true).append(true).mode(0o600).open(&log);
@@ -174,7 +204,7 @@ pub fn start(
     let cgroup = isolation::cgroup_ensure(vm, spec);
 
     let mut command = Command::new(QEMU);
-    command.args(command::arguments(vm, spec, &image, accelerator, &directory));
+    command.args(command::arguments(vm, spec, &cards, &image, accelerator, &directory));
     command.current_dir(&directory).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.stdin(std::process::Stdio::null());
     command.stdout(output.try_clone().map_err(file_error("write", &log))?).stderr(output);
@@ -185,7 +215,8 @@ pub fn start(
     let child = command.spawn().map_err(|source| ProcessError::Execute { program: QEMU, source })?;
     let pid = child.id().unwrap_or_default();
     let process = Process::hold(pid, Some(child))?;
-    Ok(Started { process, uid: credentials.map(|credentials| credentials.uid), cgroup: cgroup.summary })
+    let uid = credentials.map(|credentials| credentials.uid);
+    Ok(Start::Started(Box::new(Started { process, uid, cgroup: cgroup.summary })))
 }
 
 /// Lets the process join its control groups and leave the agent's session before it becomes QEMU.
@@ -349,6 +380,13 @@ fn vm_of(pid: u32, vms: &Path) -> Option<InstanceId> {
     let path = Path::new(std::ffi::OsStr::from_bytes(words.next()?));
     let vm: InstanceId = path.strip_prefix(vms).ok()?.iter().next()?.to_str()?.parse().ok()?;
     (path == vms.join(vm.to_string()).join(files::PID)).then_some(vm)
+}
+
+/// Removes everything of a VM whose process has ended.
+pub fn remove(place: &Place, vm: InstanceId) -> Result<(), ProcessError> {
+    let directory = place.directory(vm);
+    place.vnet.detach_others(&directory, vm, &[])?;
+    files_remove(&directory).map_err(file_error("remove", &directory))
 }
 
 /// Removes every file of a VM.

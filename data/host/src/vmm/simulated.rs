@@ -113,6 +113,10 @@ impl SimulatedVmm {
                 self.consoles.remove(&vm);
                 self.later(now, vm, 0, Deed::Say(VmmEvent::Destroyed));
             }
+            VmmCommand::Interfaces { .. } => {
+                let missing = String::new();
+                self.later(now, vm, 0, Deed::Say(VmmEvent::Interfaces { missing }));
+            }
             VmmCommand::ConsoleRead { request_id, bytes_max } => {
                 let (data, written) = self.consoles.get(&vm).cloned().unwrap_or_default();
                 let newest = data.len().saturating_sub(bytes_max as usize);
@@ -244,7 +248,11 @@ fn follow(file: &mut MachineFile, vm: InstanceId, event: VmmEvent) -> VmmEvent {
         VmmEvent::Started => file.runs(vm),
         VmmEvent::GuestShutdown => file.halted(vm),
         VmmEvent::Exited { .. } | VmmEvent::Destroyed => file.gone(vm),
-        VmmEvent::StartFailed { .. } | VmmEvent::DestroyFailed { .. } | VmmEvent::Console { .. } => Ok(()),
+        VmmEvent::Waiting { .. }
+        | VmmEvent::StartFailed { .. }
+        | VmmEvent::DestroyFailed { .. }
+        | VmmEvent::Interfaces { .. }
+        | VmmEvent::Console { .. } => Ok(()),
     };
     let Err(error) = noted else { return event };
     let why = format!("cannot write the file of the simulated machines: {error}");

@@ -4,7 +4,8 @@
 
 use super::cell::{Cell, until};
 use super::status_json;
-use contract::{Phase, StopCause, Target, VmAssignment};
+use super::switch::{Switch, attachments};
+use contract::{Phase, StopCause, Target, VmAssignment, VmInterface};
 use host::qmp::QmpClient;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
@@ -40,7 +41,14 @@ fn images() -> PathBuf {
 fn image() -> String {
     let entries = std::fs::read_dir(images()).unwrap();
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| name.starts_with("ami-")).min().expect("an image in NEPHOS_TEST_IMAGE_DIR")
+    // Of several the newest: the one that has the name.
+    let is_newest = |name: &str| {
+        let about = std::fs::read_to_string(images().join(name).join("image.toml")).unwrap_or_default();
+        about.contains("name = \"nephos-linux\"\n")
+    };
+    let images = names.filter(|name| name.starts_with("ami-"));
+    let best = images.max_by_key(|name| (is_newest(name), name.clone()));
+    best.expect("an image in NEPHOS_TEST_IMAGE_DIR")
 }
 
 impl Host {
@@ -208,4 +216,67 @@ async fn a_guest_that_switches_itself_off_unseen_is_told_from_one_that_died() {
     host.agent_start();
     assert_eq!(cell.reaches(VM, Phase::Stopped).await.stop_cause(), StopCause::Guest);
     assert!(guests(directory.path()).is_empty());
+}
+
+fn cards_set(assignment: &mut VmAssignment, indexes: &[u32]) {
+    let interface = |index: &u32| VmInterface {
+        interface_id: format!("eni-{index:017x}"),
+        mac: vec![2, 0, 0, 0, 0, *index as u8],
+        device_index: *index,
+        mtu: 0,
+    };
+    assignment.spec.as_mut().unwrap().interfaces = indexes.iter().map(interface).collect();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_waits_for_the_switch_and_has_the_cards_that_its_assignment_names() {
+    const CARDS: &[u8] =
+        b"#!/bin/sh\nwhile :; do echo \"cards: $(ls /sys/class/net | tr '\\n' ' ')\"; sleep 1; done\n";
+    let directory = directory();
+    let vnet = directory.path().join("host/vnet");
+    let mut cell = Cell::start(directory.path()).await;
+    let mut host = Host::new(directory.path());
+    host.agent_start();
+    cell.intend(VM, Target::Running, |assignment| {
+        with_image(assignment);
+        cards_set(assignment, &[0]);
+        assignment.spec.as_mut().unwrap().user_data = CARDS.into();
+    });
+    let waits =
+        |status: &contract::VmStatus| status.message.contains("the host's switch does not serve eni-");
+    let status = cell.waits(VM, "it says what it waits for", waits).await;
+    assert_eq!((status.phase(), status.restarts), (Phase::Starting, 0));
+    assert!(guests(directory.path()).is_empty());
+    let attached = attachments(&vnet);
+    assert_eq!((attached.len(), attached[0].instance_id.as_str(), attached[0].queue_pairs), (1, VM, 1));
+
+    let switch = Switch::start(vnet.clone());
+    assert_eq!(cell.reaches(VM, Phase::Running).await.message, "");
+    cell.console_shows(VM, "cards: eth0 lo").await;
+    assert_eq!(switch.connected(), ["eni-00000000000000000"]);
+
+    // A card more, and not any more; under another agent, and while the switch is another one.
+    drop(switch);
+    host.agent_signal(Signal::KILL);
+    cell.host_lost().await;
+    cell.intend(VM, Target::Running, |assignment| cards_set(assignment, &[0, 2]));
+    host.agent_start();
+    cell.waits(VM, "it waits for the second card", waits).await;
+    let switch = Switch::start(vnet.clone());
+    cell.console_shows(VM, "cards: eth0 eth1 lo").await;
+    assert_eq!(cell.waits(VM, "nothing is missing", |status| status.message.is_empty()).await.restarts, 0);
+    cell.intend(VM, Target::Running, |assignment| cards_set(assignment, &[0]));
+    until("the second card is gone", &Default::default(), || (attachments(&vnet).len() == 1).then_some(()))
+        .await;
+    cell.waits(VM, "nothing is missing", |status| status.message.is_empty()).await;
+    assert_eq!(switch.connected(), ["eni-00000000000000000"]);
+
+    // Attachments go with the VM, not with its process.
+    cell.intend(VM, Target::Stopped, |_| {});
+    let stopped = cell.reaches(VM, Phase::Stopped).await;
+    assert_eq!(stopped.stop_cause(), StopCause::ShutDown, "{}", stopped.message);
+    assert_eq!(attachments(&vnet).len(), 1);
+    cell.intend(VM, Target::Destroyed, |_| {});
+    cell.reaches(VM, Phase::Destroyed).await;
+    assert!(attachments(&vnet).is_empty());
 }

@@ -7,6 +7,8 @@
 mod cell;
 #[cfg(feature = "guest-tests")]
 mod guests;
+#[cfg(feature = "guest-tests")]
+mod switch;
 
 use cell::{Cell, until};
 use contract::{Phase, StopCause, Target};
