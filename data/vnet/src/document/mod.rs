@@ -374,7 +374,13 @@ impl Documents {
         }
         match message.message {
             Some(to_switch::Message::Ports(document)) => self.ports_said(document),
-            Some(to_switch::Message::Vpc(document)) => self.vpc_said(document),
+            Some(to_switch::Message::Vpc(bytes)) => match VpcDocument::decode(bytes) {
+                Ok(document) => self.vpc_said(document),
+                Err(error) => {
+                    tracing::warn!(%error, "a VPC's document cannot be read");
+                    false
+                }
+            },
             None => true,
         }
     }

@@ -92,7 +92,7 @@ impl Message for PortsDocument {
 
 impl Message for VpcDocument {
     fn message(self) -> to_switch::Message {
-        to_switch::Message::Vpc(self)
+        to_switch::Message::Vpc(self.encode_to_vec().into())
     }
 }
 
