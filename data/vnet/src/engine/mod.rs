@@ -18,6 +18,7 @@
 //!
 //! Invariant: one thread, no clock, no I/O, and on the fast path no allocation.
 
+pub mod coalesce;
 pub mod connection;
 pub mod flow;
 mod fragment;
@@ -25,6 +26,7 @@ pub mod hash;
 pub mod limit;
 mod memory;
 pub mod port;
+pub mod segment;
 mod slow;
 pub mod verdict;
 
