@@ -15,6 +15,8 @@ pub mod sigv4_claim;
 pub mod store_backup;
 pub mod store_log;
 pub mod vnet_service;
+pub mod vnet_engine;
+pub mod vnet_packet;
 
 /// One target.
 pub struct Target {
@@ -34,4 +36,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "store_backup", fuzz: store_backup::fuzz },
     Target { name: "store_log", fuzz: store_log::fuzz },
     Target { name: "vnet_service", fuzz: vnet_service::fuzz },
+    Target { name: "vnet_engine", fuzz: vnet_engine::fuzz },
+    Target { name: "vnet_packet", fuzz: vnet_packet::fuzz },
 ];

@@ -124,3 +124,13 @@ fn every_target_is_wrapped_for_libfuzzer_and_tested_here() {
         assert!(here.contains(&format!("target(\"{name}\")")), "{name} has no test");
     }
 }
+
+#[test]
+fn vnet_engine() {
+    target("vnet_engine");
+}
+
+#[test]
+fn vnet_packet() {
+    target("vnet_packet");
+}

@@ -5,10 +5,10 @@
 //! the one that was not used for longest gives way. What is lost so is decided anew: the connections are elsewhere.
 
 use super::connection::Slot;
-use super::connection::record::words;
+use super::memory::{huge, prefetch};
 use super::port::PortStamp;
-use super::prefetch::prefetch;
 use super::verdict::{Knowledge, PortIndex, Validity, Vni};
+use crate::packet::parse::{Headers, address};
 use crate::packet::{Flow, geneve};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -18,39 +18,35 @@ pub const WINDOW: usize = 8;
 /// A flow as one side of this switch sees it: six words.
 pub type FlowKey = [u64; 6];
 
-/// The key of a flow that comes from a port.
+/// The key of a packet that comes from a port.
 #[inline]
-pub fn key_of_port(flow: &Flow, port: PortIndex, stamp: PortStamp) -> FlowKey {
-    key(flow, u64::from(stamp.0 & 0x7fff_ffff) << 32 | u64::from(port.0))
+pub fn key_of_port(headers: &Headers, port: PortIndex, stamp: PortStamp) -> FlowKey {
+    key(headers, u64::from(stamp.0 & 0x7fff_ffff) << 32 | u64::from(port.0))
 }
 
-/// The key of a flow that comes from the underlay.
+/// The key of a packet that comes from the underlay.
 #[inline]
-pub fn key_of_underlay(flow: &Flow, vni: Vni) -> FlowKey {
-    key(flow, 1 << 63 | u64::from(vni.0))
+pub fn key_of_underlay(headers: &Headers, vni: Vni) -> FlowKey {
+    key(headers, 1 << 63 | u64::from(vni.0))
 }
 
 #[inline]
-fn key(flow: &Flow, origin: u64) -> FlowKey {
-    let [s0, s1] = words(flow.source);
-    let [d0, d1] = words(flow.destination);
-    let ports = u64::from(flow.source_port) << 48 | u64::from(flow.destination_port) << 32;
-    let icmp = u64::from(flow.icmp.0) << 16 | u64::from(flow.icmp.1) << 8;
-    let family = u64::from(flow.source.is_ipv6());
-    [s0, s1, d0, d1, ports | u64::from(flow.protocol) << 24 | icmp | family, origin]
+fn key(headers: &Headers, origin: u64) -> FlowKey {
+    let ([s0, s1], [d0, d1]) = (headers.source, headers.destination);
+    let ports = u64::from(headers.ports.0) << 48 | u64::from(headers.ports.1) << 32;
+    let icmp = u64::from(headers.icmp.0) << 16 | u64::from(headers.icmp.1) << 8;
+    let rest = ports | u64::from(headers.protocol) << 24 | icmp | u64::from(headers.ipv6);
+    [s0, s1, d0, d1, rest, origin]
 }
 
 /// A flow from its key.
 fn flow_of(key: &FlowKey) -> Flow {
     let [s0, s1, d0, d1, rest, _] = *key;
-    let address = |high: u64, low: u64| match rest & 1 {
-        0 => IpAddr::V4((low as u32).into()),
-        _ => IpAddr::V6(Ipv6Addr::from(u128::from(high) << 64 | u128::from(low))),
-    };
+    let ipv6 = rest & 1 != 0;
     Flow {
         protocol: (rest >> 24) as u8,
-        source: address(s0, s1),
-        destination: address(d0, d1),
+        source: address([s0, s1], ipv6),
+        destination: address([d0, d1], ipv6),
         source_port: (rest >> 48) as u16,
         destination_port: (rest >> 32) as u16,
         icmp: ((rest >> 16) as u8, (rest >> 8) as u8),
@@ -72,9 +68,6 @@ pub enum Way {
     FromHost,
 }
 
-/// Length of what is put in front of a packet to another host, its Ethernet addresses included.
-pub const HEADER: usize = geneve::LENGTH + 12;
-
 /// What was decided: two cache lines.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug)]
@@ -87,8 +80,10 @@ pub struct Entry {
     pub packets: u64,
     /// Bytes carried, of Ethernet frames.
     pub bytes: u64,
-    /// To another host: the Geneve header and the Ethernet addresses. Else the last twelve bytes.
-    pub header: [u8; HEADER],
+    /// To another host: what is put in front of the packet.
+    pub geneve: [u8; geneve::LENGTH],
+    /// The Ethernet addresses that it gets.
+    pub ethernet: [u8; 12],
     /// The other host, an IPv4 address mapped into IPv6.
     pub host: [u8; 16],
     /// The port that it goes to.
@@ -114,7 +109,8 @@ impl Default for Entry {
             slots: [Slot::default(); 2],
             packets: 0,
             bytes: 0,
-            header: [0; HEADER],
+            geneve: [0; geneve::LENGTH],
+            ethernet: [0; 12],
             host: [0; 16],
             hop: PortIndex(0),
             hop_stamp: PortStamp(0),
@@ -151,6 +147,19 @@ struct Key {
     /// What the sender on the other host said that it knew.
     knowledge: Knowledge,
     taken: bool,
+    /// Its connections were seen to be open, in the second `used_s`: an ordinary packet would change nothing of them
+    /// before the next.
+    settled: bool,
+}
+
+impl Key {
+    /// Without a branch for each word, and without a call.
+    #[inline]
+    fn is(&self, key: &FlowKey) -> bool {
+        let different =
+            self.words.iter().zip(key).fold(0, |different, (own, other)| different | (own ^ other));
+        different == 0 && self.taken
+    }
 }
 
 /// A flow, as it is shown.
@@ -183,7 +192,7 @@ impl Flows {
         let slots = (flows.max(WINDOW) * 2).next_power_of_two();
         // The window of the last home goes on behind the end.
         let size = slots + WINDOW - 1;
-        Flows { keys: vec![Key::default(); size], entries: vec![Entry::default(); size], mask: slots - 1 }
+        Flows { keys: huge(Key::default(), size), entries: huge(Entry::default(), size), mask: slots - 1 }
     }
 
     #[inline]
@@ -200,14 +209,33 @@ impl Flows {
         }
         if let Some(entry) = self.entries.get(home) {
             prefetch(&entry.validity);
-            prefetch(&entry.header);
+            prefetch(&entry.geneve);
         }
     }
 
-    /// The connections of the flow that most likely has this hash.
+    /// The connections that a packet with this hash most likely needs.
     #[inline]
-    pub fn likely_slots(&self, hash: u64) -> Option<[Slot; 2]> {
-        self.entries.get(self.home(hash)).map(|entry| entry.slots)
+    pub fn likely_slots(&self, hash: u64, now_s: u32) -> Option<[Slot; 2]> {
+        let home = self.home(hash);
+        let wanted =
+            self.keys.get(home).is_some_and(|key| key.taken && !(key.settled && key.used_s == now_s));
+        self.entries.get(home).filter(|_| wanted).map(|entry| entry.slots)
+    }
+
+    /// Whether the connections of a flow need not be looked at for an ordinary packet.
+    #[inline]
+    pub fn is_settled(&self, at: usize, now_s: u32) -> bool {
+        self.keys.get(at).is_some_and(|key| key.settled && key.used_s == now_s)
+    }
+
+    /// Its connections are open now, or not.
+    #[inline]
+    pub fn settle(&mut self, at: usize, settled: bool) {
+        if let Some(key) = self.keys.get_mut(at)
+            && key.settled != settled
+        {
+            key.settled = settled;
+        }
     }
 
     /// Where a flow's entry is, if it has one, decided for a sender that knew the same.
@@ -215,7 +243,7 @@ impl Flows {
     pub fn find(&self, key: &FlowKey, hash: u64, knowledge: Knowledge) -> Option<usize> {
         let home = self.home(hash);
         let window = self.keys.get(home..home + WINDOW)?;
-        let at = window.iter().position(|slot| slot.words == *key && slot.taken)?;
+        let at = window.iter().position(|slot| slot.is(key))?;
         window.get(at).filter(|slot| slot.knowledge == knowledge).map(|_| home + at)
     }
 
@@ -248,7 +276,7 @@ impl Flows {
     ) -> usize {
         let home = self.home(hash);
         let window = self.keys.get(home..home + WINDOW).unwrap_or_default();
-        let same = window.iter().position(|slot| slot.taken && slot.words == *key);
+        let same = window.iter().position(|slot| slot.is(key));
         let free = || window.iter().position(|slot| !slot.taken);
         let oldest = || (0..window.len()).min_by_key(|at| window.get(*at).map_or(0, |slot| slot.used_s));
         let at = home + same.or_else(free).or_else(oldest).unwrap_or_default();
@@ -257,7 +285,7 @@ impl Flows {
         }
         if let (Some(to), Some(slot)) = (self.entries.get_mut(at), self.keys.get_mut(at)) {
             *to = entry;
-            *slot = Key { words: *key, used_s: now_s, knowledge, taken: true };
+            *slot = Key { words: *key, used_s: now_s, knowledge, taken: true, settled: false };
         }
         at
     }

@@ -71,9 +71,9 @@ pub struct Piece {
 /// Whether a packet can be cut: IPv4 whose sender lets us, with a checksum that need not be made over all pieces. (A
 /// UDP checksum that was still to be filled in is left out, as RFC 768 allows; the underlay's covers the pieces.)
 pub fn can_cut(headers: &Headers, needs_csum: bool) -> bool {
-    headers.flow.source.is_ipv4()
+    !headers.ipv6
         && !headers.dont_fragment
-        && (!needs_csum || (headers.flow.protocol == protocol::UDP && headers.fragment.is_none()))
+        && (!needs_csum || (headers.protocol == protocol::UDP && headers.fragment.is_none()))
 }
 
 /// Cuts an IPv4 packet into fragments of at most `mtu` bytes (RFC 791, section 3.2). Empty if that cannot be done.

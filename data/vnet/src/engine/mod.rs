@@ -18,13 +18,15 @@
 //!
 //! Invariant: one thread, no clock, no I/O, and on the fast path no allocation.
 
+pub mod coalesce;
 pub mod connection;
 pub mod flow;
 mod fragment;
 pub mod hash;
 pub mod limit;
+mod memory;
 pub mod port;
-mod prefetch;
+pub mod segment;
 mod slow;
 pub mod verdict;
 
@@ -32,9 +34,9 @@ use crate::packet::head::Head;
 use crate::packet::offload::{Gso, Offload};
 use crate::packet::parse::{self, ETHERNET, Headers, Kind};
 use crate::packet::{build, geneve};
-use connection::Connections;
 use connection::state::{Segment, Timeouts};
-use flow::{Entry, FlowKey, Flows, HEADER, Way, host_bytes, key_of_port, key_of_underlay};
+use connection::{Connections, Slot};
+use flow::{Entry, FlowKey, Flows, Way, host_bytes, key_of_port, key_of_underlay};
 use hash::HashKey;
 use port::{Counters, Port, PortConfig, Ports};
 use std::net::SocketAddr;
@@ -286,11 +288,11 @@ impl Engine {
                 *read = Some(result);
             }
             for read in reads.iter().flatten().flatten() {
-                for slot in self.flows.likely_slots(read.hash).into_iter().flatten() {
+                for slot in self.flows.likely_slots(read.hash, now.seconds()).into_iter().flatten() {
                     self.connections.prefetch(slot);
                 }
             }
-            for (read, packet) in reads.into_iter().flatten().zip(stride) {
+            for (read, packet) in reads.iter().flatten().zip(stride) {
                 let result = self.packet(policy, now, packet, read, of, made);
                 packet.outcome = result.unwrap_or_else(|refused| {
                     self.count_drop(refused);
@@ -318,18 +320,18 @@ impl Engine {
         if !packet.offload.fits(&headers, packet.head.len()) {
             return Err(failed(DropReason::Malformed));
         }
-        let key = self.flow_key(&packet.origin, &headers.flow);
+        let key = self.flow_key(&packet.origin, &headers);
         Ok(Read { hash: self.key.hash(&key), key, headers })
     }
 
     #[inline]
-    fn flow_key(&self, origin: &Origin, flow: &crate::packet::Flow) -> FlowKey {
+    fn flow_key(&self, origin: &Origin, headers: &Headers) -> FlowKey {
         match origin {
             Origin::Port(index) => {
                 let stamp = self.ports.get(*index).map(|port| port.stamp).unwrap_or_default();
-                key_of_port(flow, *index, stamp)
+                key_of_port(headers, *index, stamp)
             }
-            Origin::Underlay { vni, .. } => key_of_underlay(flow, *vni),
+            Origin::Underlay { vni, .. } => key_of_underlay(headers, *vni),
         }
     }
 
@@ -339,13 +341,13 @@ impl Engine {
         policy: &P,
         now: Nanos,
         packet: &mut Packet,
-        read: Result<Read, Refused>,
+        read: &Result<Read, Refused>,
         of: usize,
         made: &mut Vec<Made>,
     ) -> Result<Outcome, Refused> {
         if let Origin::Port(index) = packet.origin {
             let port = self.ports.get_mut(index).ok_or(refused(None, DropReason::NoMapping))?;
-            let (count, bytes) = match &read {
+            let (count, bytes) = match read {
                 Ok(read) => on_the_wire(packet, &read.headers),
                 Err(_) => (1, packet.length),
             };
@@ -353,13 +355,16 @@ impl Engine {
             if !port.send.take(now, count, bytes) {
                 return Err(refused(index, DropReason::RateLimit));
             }
-            if let Ok(read) = &read
+            if let Ok(read) = read
                 && read.headers.ethernet.0 != port.config.mac
             {
                 return Err(refused(index, DropReason::SpoofedMac));
             }
         }
-        let read = read?;
+        let read = match read {
+            Ok(read) => read,
+            Err(refused) => return Err(*refused),
+        };
         packet.rest = packet.head.len() as u32..read.headers.end.max(packet.head.len() as u32);
         let knowledge = match packet.origin {
             Origin::Underlay { knowledge, .. } => knowledge,
@@ -373,7 +378,7 @@ impl Engine {
         {
             return self.carry(at, now, packet, &read.headers, of, made);
         }
-        self.slow(policy, now, packet, read, of, made)
+        self.slow(policy, now, packet, *read, of, made)
     }
 
     /// Whether an entry is still good for a packet, and its connections for what it says.
@@ -389,11 +394,13 @@ impl Engine {
         let Some(entry) = self.flows.entry(at) else { return false };
         let ([leaving, reaching], [left, reached]) = (&entry.validity, entry.slots);
         let now_s = now.seconds();
-        let from = |from| Segment { from, ..segment };
-        let leaves = || policy.holds(leaving) && self.connections.goes_on(left, from(Initiator::Port), now_s);
+        let settled = segment.is_ordinary() && self.flows.is_settled(at, now_s);
+        let goes_on =
+            |slot, from| settled || self.connections.goes_on(slot, Segment { from, ..segment }, now_s);
+        let leaves = || policy.holds(leaving) && goes_on(left, Initiator::Port);
         let reaches = || {
             policy.holds(reaching)
-                && self.connections.goes_on(reached, from(Initiator::Peer), now_s)
+                && goes_on(reached, Initiator::Peer)
                 && self.ports.get(entry.hop).is_some_and(|port| port.stamp == entry.hop_stamp)
         };
         match (entry.way, packet.origin) {
@@ -417,29 +424,37 @@ impl Engine {
         of: usize,
         made: &mut Vec<Made>,
     ) -> Result<Outcome, Refused> {
+        let segment = segment_of(headers);
+        let settled = segment.is_ordinary() && self.flows.is_settled(at, now.seconds());
         let Some(entry) = self.flows.use_entry(at, now.seconds()) else {
             return Err(refused(None, DropReason::NoMapping));
         };
         if ip_length(packet, headers) > u32::from(entry.mtu) {
             let entry = *entry;
+            self.flows.settle(at, false);
             return self.too_big(&entry, now, packet, headers, of, made);
         }
-        let outcome = emit(&mut self.ports, entry, now, packet, headers)?;
-        self.observe(at, headers, now);
-        Ok(outcome)
+        let outcome = emit(&mut self.ports, entry, now, packet, headers);
+        if !settled {
+            let (slots, way) = (entry.slots, entry.way);
+            let settles = outcome.is_ok() && self.observe(slots, way, segment, now);
+            self.flows.settle(at, settles);
+        }
+        outcome
     }
 
-    #[inline]
-    fn observe(&mut self, at: usize, headers: &Headers, now: Nanos) {
-        let Some(entry) = self.flows.entry(at) else { return };
-        let segment = segment_of(headers);
-        let [left, reached] = entry.slots;
-        if entry.way != Way::FromHost {
-            self.connections.observe(left, Segment { from: Initiator::Port, ..segment }, now.seconds());
+    /// A packet has passed its points. Whether more like it would change nothing of its connections.
+    fn observe(&mut self, [left, reached]: [Slot; 2], way: Way, segment: Segment, now: Nanos) -> bool {
+        let mut settles = true;
+        if way != Way::FromHost {
+            let segment = Segment { from: Initiator::Port, ..segment };
+            settles &= self.connections.observe(left, segment, now.seconds());
         }
-        if entry.way != Way::ToHost {
-            self.connections.observe(reached, Segment { from: Initiator::Peer, ..segment }, now.seconds());
+        if way != Way::ToHost {
+            let segment = Segment { from: Initiator::Peer, ..segment };
+            settles &= self.connections.observe(reached, segment, now.seconds());
         }
+        settles
     }
 
     /// A packet that is larger than its way takes: cut, if its sender lets us, else he is told.
@@ -472,7 +487,7 @@ impl Engine {
             }
         }
         let Some(port) = self.ports.get_mut(index) else { return Err(refused(None, DropReason::TooBig)) };
-        let router = (port.config.router.mac, port.config.router.address(headers.flow.source));
+        let router = (port.config.router.mac, port.config.router.address(headers.ipv6));
         let untold = headers.kind == Kind::IcmpError || headers.fragment.is_some_and(|is| is.offset > 0);
         let error =
             (!untold).then(|| build::too_big(router, entry.mtu, packet.head.bytes(), headers)).flatten();
@@ -537,17 +552,14 @@ fn emit(
         Outcome::Port(entry.hop)
     };
     packet.head.truncate(headers.end as usize);
-    let (outer, ethernet) = entry.header.split_at(HEADER - 12);
-    if let Some(to) = packet.head.bytes_mut().first_chunk_mut::<12>()
-        && let Some(from) = ethernet.first_chunk::<12>()
-    {
-        *to = *from;
+    if let Some(to) = packet.head.bytes_mut().first_chunk_mut::<12>() {
+        *to = entry.ethernet;
     }
     if entry.way == Way::ToHost {
-        packet.head.push(outer);
-        packet.inner = outer.len() as u16;
+        packet.head.push(&entry.geneve);
+        packet.inner = geneve::LENGTH as u16;
         if packet.offload.needs_csum {
-            packet.offload.csum_start += outer.len() as u16;
+            packet.offload.csum_start += geneve::LENGTH as u16;
         }
     }
     entry.packets += u64::from(count);

@@ -41,11 +41,8 @@ pub struct Router {
 
 impl Router {
     /// Of the same family as a packet's.
-    pub fn address(&self, of: IpAddr) -> IpAddr {
-        match of {
-            IpAddr::V4(_) => self.ipv4.into(),
-            IpAddr::V6(_) => self.ipv6.into(),
-        }
+    pub fn address(&self, ipv6: bool) -> IpAddr {
+        if ipv6 { self.ipv6.into() } else { self.ipv4.into() }
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     Engine, Made, Nanos, Origin, Outcome, Packet, Read, Refused, emit, ip_length, refused, segment_of,
 };
 use crate::packet::parse::{Headers, Kind, quoted, tcp};
-use crate::packet::{Flow, geneve, protocol};
+use crate::packet::{Flow, Mac, geneve, protocol};
 use std::net::IpAddr;
 
 /// One of the two points that a packet passes, asked.
@@ -75,7 +75,7 @@ impl Engine {
         {
             return self.carry(at, now, packet, headers, of, made);
         }
-        let asked = Asked { flow: headers.flow, segment: segment_of(headers), about: None };
+        let asked = Asked { flow: headers.flow(), segment: segment_of(headers), about: None };
         if headers.kind == Kind::IcmpError
             && let Some(about) = self.about(packet, headers)
             && let Some(entry) =
@@ -108,7 +108,7 @@ impl Engine {
 
     /// What the network itself answers: ARP has been taken out; neighbour discovery, DHCP, and the port's services.
     fn is_local(&self, port: PortIndex, headers: &Headers) -> bool {
-        let flow = &headers.flow;
+        let flow = headers.flow();
         let dhcp = match flow.source {
             IpAddr::V4(_) => (68, 67),
             IpAddr::V6(_) => (546, 547),
@@ -133,20 +133,22 @@ impl Engine {
         let index = match packet.origin {
             Origin::Port(index) => index,
             Origin::Underlay { vni, from, .. } => {
-                policy.port_of(vni, &read.headers.flow, from).map_err(|reason| refused(None, reason))?
+                policy.port_of(vni, &read.headers.flow(), from).map_err(|reason| refused(None, reason))?
             }
         };
         let Some(port) = self.ports.get_mut(index) else { return Err(refused(None, DropReason::NotHere)) };
         if fragment.offset == 0 {
-            port.fragments.remember(read.headers.flow, fragment.id, now);
+            port.fragments.remember(read.headers.flow(), fragment.id, now);
             return Ok(());
         }
-        let flow = port.fragments.recall(&read.headers.flow, fragment.id, now);
-        read.headers.flow = flow.ok_or(refused(index, DropReason::Fragment))?;
-        if read.headers.flow.protocol == protocol::TCP {
+        let first = port.fragments.recall(&read.headers.flow(), fragment.id, now);
+        let first = first.ok_or(refused(index, DropReason::Fragment))?;
+        read.headers.ports = (first.source_port, first.destination_port);
+        read.headers.icmp = first.icmp;
+        if first.protocol == protocol::TCP {
             read.headers.tcp_flags = tcp::ACK;
         }
-        read.key = self.flow_key(&packet.origin, &read.headers.flow);
+        read.key = self.flow_key(&packet.origin, &read.headers);
         read.hash = self.key.hash(&read.key);
         Ok(())
     }
@@ -154,9 +156,9 @@ impl Engine {
     /// The flow of the packet that an error is about, if the error goes to whoever sent it.
     fn about(&self, packet: &Packet, headers: &Headers) -> Option<Flow> {
         let about = quoted(packet.head.bytes(), headers)?;
-        let to_sender = about.source == headers.flow.destination;
+        let to_sender = about.source == headers.flow().destination;
         // From a port, only its own errors: those of a router behind it are a flow of their own.
-        let by_receiver = about.destination == headers.flow.source;
+        let by_receiver = about.destination == headers.flow().source;
         let from_port = matches!(packet.origin, Origin::Port(_));
         (to_sender && (by_receiver || !from_port)).then_some(about)
     }
@@ -191,9 +193,8 @@ impl Engine {
                         entry.validity[0] = left.pass.validity;
                         entry.slots[0] = slot;
                         let knowledge = policy.knowledge(vni, &asked.flow);
-                        let (outer, ethernet) = entry.header.split_at_mut(geneve::LENGTH);
-                        outer.copy_from_slice(&geneve::build(vni, knowledge));
-                        set_ethernet(ethernet, &left.pass);
+                        entry.geneve = geneve::build(vni, knowledge);
+                        entry.ethernet = ethernet(&left.pass);
                         entry.host = host_bytes(underlay.ip());
                         entry.host_port = underlay.port();
                         // RFC 6335's dynamic ports.
@@ -254,7 +255,7 @@ impl Engine {
         }
         entry.validity[1] = reached.pass.validity;
         entry.slots[1] = slot;
-        set_ethernet(&mut entry.header[geneve::LENGTH..], &reached.pass);
+        entry.ethernet = ethernet(&reached.pass);
         entry
     }
 
@@ -325,11 +326,10 @@ impl Engine {
     }
 }
 
-fn set_ethernet(header: &mut [u8], pass: &Pass) {
-    let (source, destination) = pass.ethernet;
-    for (to, from) in header.iter_mut().zip(destination.0.into_iter().chain(source.0)) {
-        *to = from;
-    }
+/// Destination and source, as a header begins.
+fn ethernet(pass: &Pass) -> [u8; 12] {
+    let (Mac([s0, s1, s2, s3, s4, s5]), Mac([d0, d1, d2, d3, d4, d5])) = pass.ethernet;
+    [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5]
 }
 
 /// The flow of the packets that answer a flow's.

@@ -564,7 +564,7 @@ fn too_large_for_the_overlay_and_the_sender_is_told() {
             assert_eq!(told.outcome, Outcome::Port(A));
             let told = out(told, &bytes);
             let headers = parse(&told, told.len() as u32).unwrap();
-            assert_eq!((headers.kind, headers.flow.destination), (Kind::IcmpError, source));
+            assert_eq!((headers.kind, headers.flow().destination), (Kind::IcmpError, source));
             assert_eq!(headers.ethernet, (mac(0xfe), mac(1)));
             assert_eq!(told[usize::from(headers.l4) + 6..][..2], mtu.to_be_bytes());
             assert_eq!(quoted(&told, &headers).unwrap().destination_port, 2000);

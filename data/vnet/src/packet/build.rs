@@ -228,7 +228,8 @@ pub fn too_big(
 ) -> Option<Vec<u8>> {
     let quote = packet.get(ETHERNET..)?;
     let [m0, m1] = mtu.to_be_bytes();
-    let transport = match (router.1, headers.flow.source) {
+    let sender = headers.flow().source;
+    let transport = match (router.1, sender) {
         (IpAddr::V4(_), IpAddr::V4(_)) => Transport::Icmp(3, 4, [0, 0, m0, m1]),
         (IpAddr::V6(_), IpAddr::V6(_)) => Transport::Icmp(2, 0, [0, 0, m0, m1]),
         _ => return None,
@@ -236,7 +237,7 @@ pub fn too_big(
     let packet = Build {
         ethernet: (router.0, headers.ethernet.0),
         source: router.1,
-        destination: headers.flow.source,
+        destination: sender,
         transport,
         payload: quote.get(..quote.len().min(128))?.to_vec(),
         ..Build::default()

@@ -56,16 +56,16 @@ proptest! {
         let headers = parse(&bytes, bytes.len() as u32).unwrap();
         prop_assert_eq!(headers.ethernet, build.ethernet);
         prop_assert_eq!(headers.end as usize, length);
-        prop_assert_eq!((headers.flow.source, headers.flow.destination), (build.source, build.destination));
+        prop_assert_eq!((headers.flow().source, headers.flow().destination), (build.source, build.destination));
         prop_assert_eq!(&bytes[usize::from(headers.payload)..length], &build.payload);
-        let ports = (headers.flow.source_port, headers.flow.destination_port);
+        let ports = (headers.flow().source_port, headers.flow().destination_port);
         match build.transport {
             Transport::Tcp { ports: built, flags, .. } => {
                 prop_assert_eq!((ports, headers.tcp_flags), (built, flags));
             }
             Transport::Udp(a, b) => prop_assert_eq!(ports, (a, b)),
-            Transport::Icmp(kind, code, _) => prop_assert_eq!(headers.flow.icmp, (kind, code)),
-            Transport::Other(number) => prop_assert_eq!(headers.flow.protocol, number),
+            Transport::Icmp(kind, code, _) => prop_assert_eq!(headers.flow().icmp, (kind, code)),
+            Transport::Other(number) => prop_assert_eq!(headers.flow().protocol, number),
         }
     }
 
@@ -78,9 +78,9 @@ proptest! {
             prop_assert!(Sum::of(&bytes[ETHERNET..l4]).is_intact());
         }
         let pseudo = Sum::pseudo(
-            build.source, build.destination, headers.flow.protocol, (bytes.len() - l4) as u32,
+            build.source, build.destination, headers.flow().protocol, (bytes.len() - l4) as u32,
         );
-        match headers.flow.protocol {
+        match headers.flow().protocol {
             protocol::ICMP => prop_assert!(Sum::of(&bytes[l4..]).is_intact()),
             protocol::TCP | protocol::UDP | protocol::ICMPV6 => {
                 prop_assert!((pseudo + Sum::of(&bytes[l4..])).is_intact());
@@ -98,7 +98,7 @@ proptest! {
         let headers = parse(&bytes, bytes.len() as u32).unwrap();
         prop_assert_eq!(headers.fragment, Some(fragment));
         prop_assert_eq!(&bytes[usize::from(headers.payload)..], &build.payload);
-        prop_assert_eq!((headers.flow.source_port, headers.flow.destination_port), (0, 0));
+        prop_assert_eq!((headers.flow().source_port, headers.flow().destination_port), (0, 0));
     }
 
     #[test]
@@ -127,8 +127,8 @@ proptest! {
         prop_assert_eq!(told.kind, Kind::IcmpError);
         if let Some(flow) = quoted(&error, &told) {
             prop_assert_eq!((flow.source, flow.destination), (build.source, build.destination));
-            prop_assert_eq!(flow.source_port, headers.flow.source_port);
-            prop_assert_eq!(flow.destination_port, headers.flow.destination_port);
+            prop_assert_eq!(flow.source_port, headers.flow().source_port);
+            prop_assert_eq!(flow.destination_port, headers.flow().destination_port);
         } else {
             let mute = matches!(build.transport, Transport::Icmp(..) | Transport::Other(_));
             let options = build.options.len() > 20;
@@ -153,7 +153,7 @@ fn what_is_not_carried() {
     let with = |at: usize, value: u8| {
         let mut bytes = bytes.clone();
         bytes[at] = value;
-        parse(&bytes, bytes.len() as u32).map(|headers| headers.flow.protocol)
+        parse(&bytes, bytes.len() as u32).map(|headers| headers.flow().protocol)
     };
     assert_eq!(with(12, 0x08), Ok(protocol::UDP));
     assert_eq!(with(12, 0x81), Err(DropReason::Unsupported), "a VLAN tag");
@@ -176,7 +176,7 @@ fn extension_headers_are_bounded() {
         let transport = Transport::Other(if count == 0 { protocol::UDP } else { 60 });
         let bytes = Build { transport, payload, ..Build::default() }.bytes();
         parse(&bytes, bytes.len() as u32)
-            .map(|headers| (headers.flow.protocol, headers.flow.destination_port))
+            .map(|headers| (headers.flow().protocol, headers.flow().destination_port))
     };
     for count in 0..8 {
         assert_eq!(chain(count), Ok((protocol::UDP, 53)), "{count}");

@@ -122,7 +122,7 @@ mod tests {
 
     /// Both zeros of one's complement are the same number.
     fn same(left: u16, right: u16) -> bool {
-        left == right || (left % 0xffff == 0 && right % 0xffff == 0)
+        left == right || (left.is_multiple_of(0xffff) && right.is_multiple_of(0xffff))
     }
 
     #[test]

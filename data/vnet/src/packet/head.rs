@@ -68,10 +68,12 @@ impl Head {
 
     /// Puts bytes in front. False, and nothing done, if there is no room.
     #[inline]
-    pub fn push(&mut self, front: &[u8]) -> bool {
-        let Some(start) = usize::from(self.start).checked_sub(front.len()) else { return false };
-        let Some(room) = self.bytes.get_mut(start..self.start.into()) else { return false };
-        room.copy_from_slice(front);
+    pub fn push<const N: usize>(&mut self, front: &[u8; N]) -> bool {
+        let Some(start) = usize::from(self.start).checked_sub(N) else { return false };
+        let Some(room) = self.bytes.get_mut(start..).and_then(|room| room.first_chunk_mut::<N>()) else {
+            return false;
+        };
+        *room = *front;
         self.start = start as u16;
         true
     }

@@ -123,7 +123,11 @@ impl Offload {
     ///
     /// A checksum may be wanted anywhere behind the network header (a guest's own tunnels), but within the head;
     /// a large packet's only where its protocol has it.
+    #[inline]
     pub fn fits(&self, headers: &Headers, head: usize) -> bool {
+        if !self.needs_csum && self.gso == Gso::None {
+            return true;
+        }
         let at = usize::from(self.csum_start) + usize::from(self.csum_offset);
         if self.needs_csum && (self.csum_start < headers.l4 || at + 2 > head || headers.fragment.is_some()) {
             return false;
@@ -136,8 +140,8 @@ impl Offload {
         };
         self.needs_csum
             && self.gso_size > 0
-            && headers.flow.protocol == wanted
-            && v6.is_none_or(|v6| v6 == headers.flow.source.is_ipv6())
+            && headers.protocol == wanted
+            && v6.is_none_or(|v6| v6 == headers.ipv6)
             && headers.fragment.is_none()
             && self.csum_start == headers.l4
             && self.csum_offset == if wanted == protocol::TCP { 16 } else { 6 }

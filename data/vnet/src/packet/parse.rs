@@ -70,8 +70,18 @@ pub struct Headers {
     pub kind: Kind,
     /// Source and destination on Ethernet.
     pub ethernet: (Mac, Mac),
-    /// Of a later fragment, without ports.
-    pub flow: Flow,
+    /// From, as [`words`] has it.
+    pub source: [u64; 2],
+    /// To.
+    pub destination: [u64; 2],
+    /// Both are IPv6 addresses.
+    pub ipv6: bool,
+    /// IANA's protocol number.
+    pub protocol: u8,
+    /// Source and destination port as [`Flow`] has them; of a later fragment, 0.
+    pub ports: (u16, u16),
+    /// ICMP's type and code, else 0.
+    pub icmp: (u8, u8),
     /// Where the transport header begins, behind all of IP's.
     pub l4: u16,
     /// Where what the transport header carries begins; `l4` if the protocol is not known, and in later fragments.
@@ -84,6 +94,46 @@ pub struct Headers {
     pub dont_fragment: bool,
     /// It is one.
     pub fragment: Option<Fragment>,
+}
+
+impl Headers {
+    /// What the packet has in common with others of its connection and direction.
+    pub fn flow(&self) -> Flow {
+        Flow {
+            protocol: self.protocol,
+            source: address(self.source, self.ipv6),
+            destination: address(self.destination, self.ipv6),
+            source_port: self.ports.0,
+            destination_port: self.ports.1,
+            icmp: self.icmp,
+        }
+    }
+}
+
+/// An address as two words, an IPv4 address mapped into IPv6. Words, because they stay in registers.
+#[inline]
+pub fn words(address: IpAddr) -> [u64; 2] {
+    match address {
+        IpAddr::V4(address) => ipv4_words(address.into()),
+        IpAddr::V6(address) => {
+            let bits = u128::from(address);
+            [(bits >> 64) as u64, bits as u64]
+        }
+    }
+}
+
+/// The address that these words are.
+#[inline]
+pub fn address([high, low]: [u64; 2], ipv6: bool) -> IpAddr {
+    match ipv6 {
+        false => IpAddr::V4((low as u32).into()),
+        true => IpAddr::V6((u128::from(high) << 64 | u128::from(low)).into()),
+    }
+}
+
+#[inline]
+fn ipv4_words(address: u32) -> [u64; 2] {
+    [0, 0xffff_0000_0000 | u64::from(address)]
 }
 
 const NOBODY: Flow = Flow {
@@ -101,12 +151,18 @@ const NOBODY: Flow = Flow {
 /// [`DropReason::Malformed`] also if the headers go on behind the head's end.
 #[inline]
 pub fn parse(head: &[u8], length: u32) -> Result<Headers, DropReason> {
-    let ethernet = head.first_chunk::<ETHERNET>().ok_or(DropReason::Malformed)?;
-    let [d0, d1, d2, d3, d4, d5, s0, s1, s2, s3, s4, s5, t0, t1] = *ethernet;
+    let (destination, rest) = head.split_first_chunk::<6>().ok_or(DropReason::Malformed)?;
+    let (source, rest) = rest.split_first_chunk::<6>().ok_or(DropReason::Malformed)?;
+    let ethertype = *rest.first_chunk::<2>().ok_or(DropReason::Malformed)?;
     let mut headers = Headers {
         kind: Kind::Ip,
-        ethernet: (Mac([s0, s1, s2, s3, s4, s5]), Mac([d0, d1, d2, d3, d4, d5])),
-        flow: NOBODY,
+        ethernet: (Mac(*source), Mac(*destination)),
+        source: [0; 2],
+        destination: [0; 2],
+        ipv6: false,
+        protocol: 0,
+        ports: (0, 0),
+        icmp: (0, 0),
         l4: 0,
         payload: 0,
         end: length,
@@ -114,7 +170,7 @@ pub fn parse(head: &[u8], length: u32) -> Result<Headers, DropReason> {
         dont_fragment: true,
         fragment: None,
     };
-    match u16::from_be_bytes([t0, t1]) {
+    match u16::from_be_bytes(ethertype) {
         ethertype::IPV4 => ipv4(head, length, &mut headers)?,
         ethertype::IPV6 => ipv6(head, length, &mut headers)?,
         ethertype::ARP => {
@@ -139,9 +195,9 @@ fn ipv4(head: &[u8], length: u32, headers: &mut Headers) -> Result<(), DropReaso
         return Err(DropReason::Malformed);
     }
     let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
-    headers.flow.protocol = protocol;
-    headers.flow.source = Ipv4Addr::new(s0, s1, s2, s3).into();
-    headers.flow.destination = Ipv4Addr::new(d0, d1, d2, d3).into();
+    headers.protocol = protocol;
+    headers.source = ipv4_words(u32::from_be_bytes([s0, s1, s2, s3]));
+    headers.destination = ipv4_words(u32::from_be_bytes([d0, d1, d2, d3]));
     headers.end = end;
     headers.l4 = (ETHERNET + header) as u16;
     let flags = u16::from_be_bytes([f0, f1]);
@@ -172,19 +228,20 @@ fn ipv6(head: &[u8], length: u32, headers: &mut Headers) -> Result<(), DropReaso
     if first >> 4 != 6 || end > length {
         return Err(DropReason::Malformed);
     }
-    let (addresses, _) = addresses.as_chunks::<16>();
-    let [source, destination] = addresses else { return Err(DropReason::Malformed) };
-    headers.flow.source = Ipv6Addr::from(*source).into();
-    headers.flow.destination = Ipv6Addr::from(*destination).into();
+    let (addresses, _) = addresses.as_chunks::<8>();
+    let [s0, s1, d0, d1] = addresses else { return Err(DropReason::Malformed) };
+    headers.ipv6 = true;
+    headers.source = [u64::from_be_bytes(*s0), u64::from_be_bytes(*s1)];
+    headers.destination = [u64::from_be_bytes(*d0), u64::from_be_bytes(*d1)];
     headers.end = end;
     headers.l4 = (ETHERNET + 40) as u16;
-    headers.flow.protocol = *next;
+    headers.protocol = *next;
     if matches!(next, 0 | 43 | 44 | 51 | 60) { extensions(head, headers) } else { Ok(()) }
 }
 
 /// Goes behind IPv6's extension headers: hop-by-hop options, routing, fragment, authentication, destination options.
 fn extensions(head: &[u8], headers: &mut Headers) -> Result<(), DropReason> {
-    let mut next = headers.flow.protocol;
+    let mut next = headers.protocol;
     for _ in 0..EXTENSIONS_MAX {
         let at = usize::from(headers.l4);
         let header = match next {
@@ -203,7 +260,7 @@ fn extensions(head: &[u8], headers: &mut Headers) -> Result<(), DropReason> {
             return Err(DropReason::Malformed);
         }
         headers.l4 = (at + size) as u16;
-        headers.flow.protocol = following;
+        headers.protocol = following;
         if next == 44 {
             let word = u16::from_be_bytes([o0, o1]);
             let (offset, more) = (word & 0xfff8, word & 1 != 0);
@@ -228,18 +285,17 @@ fn transport(head: &[u8], headers: &mut Headers) -> Result<(), DropReason> {
         && fragment.offset > 0
     {
         // A second fragment that overwrites the first's TCP flags (RFC 3128).
-        let rewrites = headers.flow.protocol == protocol::TCP && fragment.offset < 20;
+        let rewrites = headers.protocol == protocol::TCP && fragment.offset < 20;
         return if rewrites { Err(DropReason::Malformed) } else { Ok(()) };
     }
     let l4 = usize::from(headers.l4);
     let end = (headers.end as usize).min(head.len());
     let header = head.get(l4..end).ok_or(DropReason::Malformed)?;
-    let size = match headers.flow.protocol {
+    let size = match headers.protocol {
         protocol::TCP => {
             let [s0, s1, d0, d1, _, _, _, _, _, _, _, _, offset, flags, ..] =
                 *header.first_chunk::<20>().ok_or(DropReason::Malformed)?;
-            headers.flow.source_port = u16::from_be_bytes([s0, s1]);
-            headers.flow.destination_port = u16::from_be_bytes([d0, d1]);
+            headers.ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
             headers.tcp_flags = flags;
             let size = usize::from(offset >> 4) * 4;
             if size < 20 || size > header.len() {
@@ -249,8 +305,7 @@ fn transport(head: &[u8], headers: &mut Headers) -> Result<(), DropReason> {
         }
         protocol::UDP => {
             let [s0, s1, d0, d1, l0, l1, ..] = *header.first_chunk::<8>().ok_or(DropReason::Malformed)?;
-            headers.flow.source_port = u16::from_be_bytes([s0, s1]);
-            headers.flow.destination_port = u16::from_be_bytes([d0, d1]);
+            headers.ports = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
             let length = u32::from(u16::from_be_bytes([l0, l1]));
             let carried = headers.end - u32::from(headers.l4);
             if length < 8 || (headers.fragment.is_none() && length > carried) {
@@ -271,17 +326,17 @@ fn transport(head: &[u8], headers: &mut Headers) -> Result<(), DropReason> {
 fn icmp(header: &[u8; 8], headers: &mut Headers) -> Result<(), DropReason> {
     let [kind, code, _, _, i0, i1, _, _] = *header;
     // One family's ICMP means nothing in the other.
-    let v6 = headers.flow.protocol == protocol::ICMPV6;
-    if v6 != headers.flow.source.is_ipv6() {
+    let v6 = headers.protocol == protocol::ICMPV6;
+    if v6 != headers.ipv6 {
         return Err(DropReason::Unsupported);
     }
-    headers.flow.icmp = (kind, code);
+    headers.icmp = (kind, code);
     let echo = if v6 { matches!(kind, 128 | 129) } else { matches!(kind, 0 | 8) };
     if echo {
         let id = u16::from_be_bytes([i0, i1]);
-        (headers.flow.source_port, headers.flow.destination_port) = (id, id);
+        headers.ports = (id, id);
     } else {
-        (headers.flow.source_port, headers.flow.destination_port) = (kind.into(), code.into());
+        headers.ports = (kind.into(), code.into());
     }
     let error = if v6 { kind < 128 } else { matches!(kind, 3 | 4 | 11 | 12) };
     if error && headers.fragment.is_none() {
@@ -294,7 +349,7 @@ fn icmp(header: &[u8; 8], headers: &mut Headers) -> Result<(), DropReason> {
 pub fn quoted(head: &[u8], headers: &Headers) -> Option<Flow> {
     let inner = head.get(usize::from(headers.l4) + 8..(headers.end as usize).min(head.len()))?;
     let mut flow = NOBODY;
-    let (l4, offset) = if headers.flow.protocol == protocol::ICMP {
+    let (l4, offset) = if headers.protocol == protocol::ICMP {
         let [first, _, _, _, _, _, f0, f1, _, next, _, _, addresses @ ..] = *inner.first_chunk::<20>()?;
         let [s0, s1, s2, s3, d0, d1, d2, d3] = addresses;
         flow.protocol = next;

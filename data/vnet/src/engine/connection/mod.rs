@@ -14,7 +14,7 @@ pub mod record;
 pub mod state;
 
 use super::hash::HashKey;
-use super::prefetch::prefetch;
+use super::memory::{huge, prefetch};
 use super::verdict::Initiator;
 use mapped::{Mapped, OpenError, Refusal};
 use record::{Hot, Record, Tuple};
@@ -88,7 +88,7 @@ pub struct Connections {
 impl Connections {
     /// An empty table that ends with the process.
     pub fn in_memory(bounds: Bounds, key: HashKey) -> Connections {
-        Connections::over(Records::Memory(vec![Record::default(); bounds.total as usize]), bounds, key)
+        Connections::over(Records::Memory(huge(Record::default(), bounds.total as usize)), bounds, key)
     }
 
     /// The table in a file; `boot` is the host's boot id.
@@ -268,17 +268,19 @@ impl Connections {
                 || advance(hot.state, hot.marks, record.initiator(), segment).is_some())
     }
 
-    /// A packet of a connection has passed.
+    /// A packet of a connection has passed. Whether more like it would change nothing before the next second.
     #[inline]
-    pub fn observe(&mut self, slot: Slot, segment: Segment, now_s: u32) {
-        let Some(record) = self.record_mut(slot.index) else { return };
-        let Some(hot) = record.hot().filter(|_| record.serial() == slot.serial) else { return };
-        if let Some((state, marks)) = advance(hot.state, hot.marks, record.initiator(), segment) {
-            let after = Hot { seen_s: now_s, state, marks };
-            if after != hot {
-                record.set_hot(after);
-            }
+    pub fn observe(&mut self, slot: Slot, segment: Segment, now_s: u32) -> bool {
+        let Some(record) = self.record_mut(slot.index) else { return false };
+        let Some(hot) = record.hot().filter(|_| record.serial() == slot.serial) else { return false };
+        let Some((state, marks)) = advance(hot.state, hot.marks, record.initiator(), segment) else {
+            return false;
+        };
+        let after = Hot { seen_s: now_s, state, marks };
+        if after != hot {
+            record.set_hot(after);
         }
+        state.is_settled() && segment.is_ordinary()
     }
 
     /// Whether a port may begin one more, and the table has room for `total` more.
@@ -345,7 +347,7 @@ struct Index {
 impl Index {
     fn new(total: u32) -> Index {
         let size = (total as usize * 2).next_power_of_two().max(2);
-        Index { cells: vec![0; size], mask: size - 1 }
+        Index { cells: huge(0, size), mask: size - 1 }
     }
 
     fn home(&self, cell: u64) -> usize {

@@ -11,8 +11,8 @@
 
 use super::state::{Marks, State};
 use crate::engine::verdict::Initiator;
+use crate::packet::parse::words;
 use crate::packet::{Flow, protocol};
-use std::net::IpAddr;
 
 /// One.
 #[repr(C, align(64))]
@@ -76,18 +76,6 @@ impl Tuple {
     /// The port's identity.
     pub fn port(&self) -> u64 {
         self.port
-    }
-}
-
-/// An address as two words, an IPv4 address mapped into IPv6.
-#[inline]
-pub fn words(address: IpAddr) -> [u64; 2] {
-    match address {
-        IpAddr::V4(address) => [0, 0xffff_0000_0000 | u64::from(u32::from(address))],
-        IpAddr::V6(address) => {
-            let bits = u128::from(address);
-            [(bits >> 64) as u64, bits as u64]
-        }
     }
 }
 

@@ -99,13 +99,29 @@ pub fn opening(number: u8, icmp: (u8, u8), segment: Segment) -> Option<(State, M
     }
 }
 
+impl Segment {
+    /// It neither begins nor ends anything.
+    #[inline]
+    pub fn is_ordinary(&self) -> bool {
+        self.flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0
+    }
+}
+
+impl State {
+    /// Ordinary packets that follow another of the same sender leave it as it is.
+    #[inline]
+    pub fn is_settled(self) -> bool {
+        matches!(self, State::Established | State::Udp | State::Icmp | State::Other)
+    }
+}
+
 /// What becomes of a connection. `None`: the packet begins a new one in its place.
 #[inline]
 pub fn advance(state: State, marks: Marks, initiator: Initiator, segment: Segment) -> Option<(State, Marks)> {
     let own = mark(segment.from);
     match state {
         State::Udp | State::Icmp | State::Other => return Some((state, marks | own)),
-        State::Established if segment.flags & (tcp::SYN | tcp::FIN | tcp::RST) == 0 => {
+        State::Established if segment.is_ordinary() => {
             return Some((state, 0));
         }
         _ => {}
