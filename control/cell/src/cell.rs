@@ -151,6 +151,14 @@ pub struct Cell {
     pub(crate) hosts: BTreeMap<HostId, Host>,
     pub(crate) vpcs: BTreeMap<VpcId, Vpc>,
     pub(crate) switches: BTreeMap<HostId, Switch>,
+    /// Index: the switches with a port in a VPC.
+    pub(crate) vpc_switches: BTreeMap<VpcId, BTreeSet<HostId>>,
+    /// The tombstones of ports that the store holds.
+    pub(crate) graves_stored: BTreeSet<(HostId, NetworkInterfaceId)>,
+    /// How many tombstones of a VPC's ports are being ended.
+    pub(crate) graves_ending: BTreeMap<VpcId, u32>,
+    /// As `told`, for VPCs.
+    pub(crate) told_vpcs: Option<Bound<VpcId>>,
     /// Index: the VMs of a reservation that hold room.
     pub(crate) reservations: BTreeMap<ReservationKey, BTreeSet<InstanceId>>,
     /// Index: VMs of which the region has not acknowledged the newest report.
@@ -187,6 +195,10 @@ impl Cell {
             hosts: BTreeMap::new(),
             vpcs: BTreeMap::new(),
             switches: BTreeMap::new(),
+            vpc_switches: BTreeMap::new(),
+            graves_stored: BTreeSet::new(),
+            graves_ending: BTreeMap::new(),
+            told_vpcs: None,
             reservations: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
             unsettled: BTreeSet::new(),
@@ -243,6 +255,7 @@ impl Cell {
             Event::Tick => {
                 self.vms_settle_again(&mut out);
                 self.hosts_store_again(&mut out);
+                self.vpcs_tell(&mut out);
                 self.vms_tell(now, &mut out);
                 self.vm_reports_resend(now, &mut out);
                 self.host_documents_resend(now, &mut out);
@@ -287,6 +300,7 @@ impl Cell {
         let hello =
             CellHello { cell_id: self.identity.cell.to_string(), zone: self.identity.zone.to_string() };
         out.push(Effect::ToRegion(FromCell { message: Some(from_cell::Message::Hello(hello)) }));
+        self.told_vpcs = Some(Bound::Unbounded);
         self.vpcs_tell(out);
         self.told = Some(Bound::Unbounded);
         self.vms_tell(now, out);
@@ -305,7 +319,7 @@ impl Cell {
             },
             Some(to_cell::Message::Ack(ack)) => self.vm_report_acknowledged(ack, out),
             Some(to_cell::Message::ConsoleRead(read)) => self.console_read(read, out),
-            Some(to_cell::Message::Vpc(publication)) => self.vpc_publication(publication, out),
+            Some(to_cell::Message::Vpc(publication)) => self.vpc_publication(*publication, out),
             None => tracing::warn!("a message of the region is of a kind that this version does not know"),
         }
     }

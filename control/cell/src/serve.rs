@@ -66,6 +66,9 @@ pub struct CellConfig {
     pub credentials: PathBuf,
     /// Where the cell's store is.
     pub store: StorePlace,
+    /// What the state of an embedded store may take in memory, in bytes.
+    #[serde(default = "metastore::EngineOptions::state_bytes_max_default")]
+    pub state_bytes_max: u64,
     /// Which of the processes that share the store this is, for people.
     pub process: String,
     /// Where to write whether this process leads.
@@ -202,7 +205,7 @@ async fn lead(config: &CellConfig) -> Result<(Store, Leadership), CellError> {
         who: config.process.clone(),
         ttl: election::TTL,
     };
-    let led = config.store.lead(&election, |standing| {
+    let led = config.store.lead(&election, config.state_bytes_max, |standing| {
         tracing::info!("this process {standing}");
         // For `nephos status` alone.
         let text = standing.to_string();

@@ -18,16 +18,18 @@ pub(crate) use ports::Switch;
 pub(crate) use record::{PORT_PREFIX, PortGrave, VPC_PREFIX};
 pub(crate) use vpc::Vpc;
 
-use crate::cell::{Cell, Effect, Subject};
+use crate::cell::{Cell, Effect, REPORTS_MAX, Subject};
 use base::clock::Timestamp;
 use base::generation::Generation;
 use base::ids::{HostId, NetworkInterfaceId, VpcId};
 use contract::{FromCell, InterfacePublication, PortAssignment, VpcHeld, VpcPublication, from_cell};
 use metastore::table::Table;
 use metastore::{CommitError, Entry, Op, Revision};
+use ports::Port;
 use record::{Part, PartId, Stored, interface_id};
 use std::collections::{BTreeMap, BTreeSet};
-use vpc::{Change, Storing, WAITING_MAX};
+use std::ops::Bound;
+use vpc::{Change, Storing};
 
 impl Cell {
     /// Reads a stored record of a VPC or of a port's tombstone.
@@ -35,7 +37,8 @@ impl Cell {
         if entry.key.starts_with(PORT_PREFIX.as_bytes()) {
             let row = Table::<PortGrave>::row(entry).map_err(|error| error.to_string())?;
             let (host, interface) = row.id;
-            self.switch_entry(&host).grave(interface, row.record.0.clone());
+            self.port_set(&host, interface, Some(Port::grave(row.record.0.clone())));
+            self.graves_stored.insert((host, interface));
             return Ok(());
         }
         match record::read(&entry.key, &entry.value).map_err(|error| base::error::chain(&error))? {
@@ -43,7 +46,7 @@ impl Cell {
                 let vpc = self.vpcs.entry(id).or_default();
                 (vpc.head, vpc.revision) = (*head, Some(entry.modified));
             }
-            Stored::Part(id, part) => self.vpcs.entry(id).or_default().recover(part),
+            Stored::Part(id, part) => self.vpcs.entry(id).or_default().part_put(part),
         }
         Ok(())
     }
@@ -56,7 +59,7 @@ impl Cell {
             places.extend(here.map(|(host, interface)| (*id, host, interface)));
         }
         for (vpc, host, interface) in places {
-            self.switch_entry(&host).assign(interface, vpc);
+            self.port_set(&host, interface, Some(Port::Assigned(vpc)));
         }
     }
 
@@ -75,26 +78,16 @@ impl Cell {
             Some(Err(error)) => return tracing::warn!(%error, "a publication of the region cannot be read"),
             None => return tracing::warn!("a publication of the region names no VPC"),
         };
+        let ending = self.graves_ending.contains_key(&id);
         let vpc = self.vpcs.entry(id).or_default();
-        if vpc.storing.is_some() {
-            // What does not fit is said again by the region, which hears what is held.
-            if vpc.waiting.len() < WAITING_MAX {
-                vpc.waiting.push_back(publication);
-            }
-            return;
+        if vpc.storing.is_some() || ending {
+            return vpc.wait(publication);
         }
         match vpc.change(publication) {
             Some(change) => self.vpc_store(id, change, out),
             None => self.vpc_held_send(id, out),
         }
-        self.vpc_forget_empty(id);
-    }
-
-    fn vpc_forget_empty(&mut self, id: VpcId) {
-        if let Some(vpc) = self.vpcs.get(&id)
-            && vpc.revision.is_none()
-            && vpc.storing.is_none()
-        {
+        if self.vpcs.get(&id).is_some_and(Vpc::is_empty) {
             self.vpcs.remove(&id);
         }
     }
@@ -111,7 +104,7 @@ impl Cell {
         });
         let ops = ops.collect();
         let commits = vpc.commits(id, &change, ops);
-        vpc.storing = Some(Storing { change, commits });
+        vpc.storing = Some(Storing { change, commits, begun: false });
         self.vpc_commit_next(id, out);
     }
 
@@ -142,10 +135,7 @@ impl Cell {
                 Some(Part::Interface(interface)) => self.place(interface),
                 _ => None,
             };
-            if before == after {
-                continue;
-            }
-            if let Some((host, interface)) = before {
+            if let Some((host, interface)) = before.filter(|before| Some(before) != after.as_ref()) {
                 let port = vpc.interface(name).and_then(|interface| interface.port.clone());
                 let port = PortAssignment {
                     interface_id: name.clone(),
@@ -157,9 +147,7 @@ impl Cell {
                 };
                 graves.push((host, interface, Some(port)));
             }
-            if let Some((host, interface)) = after
-                && self.switches.get(&host).is_some_and(|switch| switch.has_grave(interface))
-            {
+            if let Some((host, interface)) = after.filter(|after| self.graves_stored.contains(after)) {
                 graves.push((host, interface, None));
             }
         }
@@ -177,22 +165,19 @@ impl Cell {
         match result {
             Ok(revision) => vpc.revision = Some(revision),
             Err(error) => {
-                // Nothing was changed by this commit. The region says it again, for as long as it does not hear
-                // that it is held.
+                // The region says it again, for as long as it does not hear that it is held.
                 tracing::error!(vpc = %id, %error, "the store refused a publication");
-                vpc.storing = None;
-                vpc.waiting.clear();
-                return;
+                vpc.refused();
+                return self.vpc_held_send(id, out);
             }
         }
-        if vpc.storing.as_ref().is_some_and(|storing| !storing.commits.is_empty()) {
-            vpc.head.partial = true;
+        let Some(mut storing) = vpc.storing.take() else { return };
+        storing.begun = true;
+        if !storing.commits.is_empty() {
+            vpc.storing = Some(storing);
             return self.vpc_commit_next(id, out);
         }
-        if let Some(storing) = vpc.storing.take() {
-            vpc.head.partial = false;
-            self.vpc_durable(now, id, storing.change, out);
-        }
+        self.vpc_durable(now, id, storing.change, out);
         self.vpc_next(id, out);
     }
 
@@ -200,7 +185,7 @@ impl Cell {
     fn vpc_next(&mut self, id: VpcId, out: &mut Vec<Effect>) {
         loop {
             let Some(vpc) = self.vpcs.get_mut(&id) else { return };
-            match vpc.waiting.pop_front().map(|publication| vpc.change(publication)) {
+            match vpc.waiting_next().map(|publication| vpc.change(publication)) {
                 Some(Some(change)) => return self.vpc_store(id, change, out),
                 Some(None) => {}
                 None => break,
@@ -224,16 +209,18 @@ impl Cell {
         let news = vpc.apply(change);
         for (host, interface, port) in graves {
             moved.entry(host.clone()).or_default().insert(interface);
-            let switch = self.switch_entry(&host);
             match port {
-                Some(port) => switch.grave(interface, port),
-                None => switch.unearth(interface),
+                Some(port) => {
+                    self.graves_stored.insert((host.clone(), interface));
+                    self.port_set(&host, interface, Some(Port::grave(port)));
+                }
+                None => drop(self.graves_stored.remove(&(host, interface))),
             }
         }
         for name in interfaces {
             let published = self.vpcs.get(&id).and_then(|vpc| vpc.interface(&name));
             if let Some((host, interface)) = published.and_then(|published| self.place(published)) {
-                self.switch_entry(&host).assign(interface, id);
+                self.port_set(&host, interface, Some(Port::Assigned(id)));
                 moved.entry(host).or_default().insert(interface);
             }
         }
@@ -253,13 +240,17 @@ impl Cell {
         if !self.region_up {
             return;
         }
-        let generation = self.vpcs.get(&id).map_or(Generation::ZERO, Vpc::generation);
+        let generation = self.vpcs.get(&id).map_or(Generation::ZERO, Vpc::held);
         let held = VpcHeld { vpc_id: id.to_string(), generation: Some(generation.into()) };
         out.push(Effect::ToRegion(FromCell { message: Some(from_cell::Message::VpcHeld(held)) }));
     }
 
-    /// Tells a region that has come up of every VPC.
-    pub(crate) fn vpcs_tell(&self, out: &mut Vec<Effect>) {
-        self.vpcs.keys().for_each(|id| self.vpc_held_send(*id, out));
+    /// Goes on telling a region that has come up about every VPC: as many at a time as its link's queue can take.
+    pub(crate) fn vpcs_tell(&mut self, out: &mut Vec<Effect>) {
+        let Some(behind) = self.told_vpcs.filter(|_| self.region_up) else { return };
+        let next: Vec<VpcId> =
+            self.vpcs.range((behind, Bound::Unbounded)).map(|(id, _)| *id).take(REPORTS_MAX).collect();
+        next.iter().for_each(|id| self.vpc_held_send(*id, out));
+        self.told_vpcs = next.last().filter(|_| next.len() == REPORTS_MAX).map(|id| Bound::Excluded(*id));
     }
 }

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A port of a host.
 #[derive(Clone, Debug, PartialEq)]
-enum Port {
+pub(super) enum Port {
     /// An interface of this VPC, as that says.
     Assigned(VpcId),
     /// It is to go; while its tombstone's end is being stored, it stays.
@@ -45,42 +45,9 @@ pub(crate) struct Switch {
     complaint: (Vec<String>, Vec<String>),
 }
 
-impl Switch {
-    pub(crate) fn has_grave(&self, interface: NetworkInterfaceId) -> bool {
-        matches!(self.ports.get(&interface), Some(Port::Grave { .. }))
-    }
-
-    pub(super) fn grave(&mut self, interface: NetworkInterfaceId, assignment: PortAssignment) {
-        self.replace(interface, Some(Port::Grave { assignment: Box::new(assignment), ending: false }));
-    }
-
-    pub(super) fn unearth(&mut self, interface: NetworkInterfaceId) {
-        if self.has_grave(interface) {
-            self.replace(interface, None);
-        }
-    }
-
-    pub(super) fn assign(&mut self, interface: NetworkInterfaceId, vpc: VpcId) {
-        self.replace(interface, Some(Port::Assigned(vpc)));
-    }
-
-    fn replace(&mut self, interface: NetworkInterfaceId, port: Option<Port>) {
-        if let Some(Port::Assigned(vpc)) = &port {
-            *self.vpcs.entry(*vpc).or_default() += 1;
-        }
-        let before = match port {
-            Some(port) => self.ports.insert(interface, port),
-            None => self.ports.remove(&interface),
-        };
-        if let Some(Port::Assigned(vpc)) = before
-            && let Some(count) = self.vpcs.get_mut(&vpc)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.vpcs.remove(&vpc);
-                self.vpcs_sent.remove(&vpc);
-            }
-        }
+impl Port {
+    pub(super) fn grave(assignment: PortAssignment) -> Port {
+        Port::Grave { assignment: Box::new(assignment), ending: false }
     }
 }
 
@@ -89,6 +56,41 @@ impl Cell {
     pub(super) fn switch_entry(&mut self, host: &HostId) -> &mut Switch {
         let document = document_first(self.incarnation, self.term);
         self.switches.entry(host.clone()).or_insert_with(|| Switch { document, ..Switch::default() })
+    }
+
+    /// Changes one port of a host and, with it, the index of the switches of each VPC.
+    pub(super) fn port_set(&mut self, host: &HostId, interface: NetworkInterfaceId, port: Option<Port>) {
+        let switch = self.switch_entry(host);
+        let after = if let Some(Port::Assigned(vpc)) = &port { Some(*vpc) } else { None };
+        let before = match port {
+            Some(port) => switch.ports.insert(interface, port),
+            None => switch.ports.remove(&interface),
+        };
+        if let Some(vpc) = after {
+            *switch.vpcs.entry(vpc).or_default() += 1;
+        }
+        let mut left = None;
+        if let Some(Port::Assigned(vpc)) = before
+            && let Some(count) = switch.vpcs.get_mut(&vpc)
+        {
+            *count -= 1;
+            if *count == 0 {
+                switch.vpcs.remove(&vpc);
+                switch.vpcs_sent.remove(&vpc);
+                left = Some(vpc);
+            }
+        }
+        if let Some(vpc) = after {
+            self.vpc_switches.entry(vpc).or_default().insert(host.clone());
+        }
+        if let Some(vpc) = left
+            && let Some(switches) = self.vpc_switches.get_mut(&vpc)
+        {
+            switches.remove(host);
+            if switches.is_empty() {
+                self.vpc_switches.remove(&vpc);
+            }
+        }
     }
 
     pub(crate) fn switch_up(&mut self, host: &HostId) {
@@ -164,8 +166,12 @@ impl Cell {
                 && !*ending
                 && contract::convert::generation(port.generation)
                     >= contract::convert::generation(assignment.generation)
+                && let Ok(vpc) = assignment.vpc_id.parse::<VpcId>()
+                // Commits have no order: a tombstone ends and one is made, but not both at once. It is said again.
+                && self.vpcs.get(&vpc).is_none_or(|vpc| vpc.storing.is_none())
             {
                 *ending = true;
+                *self.graves_ending.entry(vpc).or_default() += 1;
                 ended.push(interface);
             }
         }
@@ -186,17 +192,23 @@ impl Cell {
         out: &mut Vec<Effect>,
     ) {
         let Some(switch) = self.switches.get_mut(host) else { return };
-        match switch.ports.get_mut(&interface) {
-            Some(Port::Grave { ending, .. }) if *ending => match result {
-                Ok(()) => switch.replace(interface, None),
-                Err(_) => {
-                    *ending = false;
-                    return;
-                }
-            },
-            _ => return,
+        let Some(Port::Grave { ending, assignment }) = switch.ports.get_mut(&interface) else { return };
+        *ending = false;
+        let vpc = assignment.vpc_id.parse::<VpcId>().ok();
+        if result.is_ok() {
+            self.graves_stored.remove(&(host.clone(), interface));
+            self.port_set(host, interface, None);
+            self.ports_changed(now, host, &BTreeSet::from([interface]), out);
         }
-        self.ports_changed(now, host, &BTreeSet::from([interface]), out);
+        if let Some(vpc) = vpc
+            && let Some(count) = self.graves_ending.get_mut(&vpc)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.graves_ending.remove(&vpc);
+                self.vpc_next(vpc, out);
+            }
+        }
     }
 
     /// What the host's document says of a port; `None`: nothing.
@@ -248,9 +260,8 @@ impl Cell {
     ) {
         let Some(generation) = self.vpcs.get(&id).map(Vpc::generation) else { return };
         let mut whole = None;
-        let with_ports = self.switches.iter_mut().filter(|(_, switch)| switch.up);
-        for (host, switch) in with_ports.filter(|(_, switch)| switch.vpcs.contains_key(&id)) {
-            // One that has said no hello yet is sent what it needs then.
+        for host in self.vpc_switches.get(&id).into_iter().flatten() {
+            let Some(switch) = self.switches.get_mut(host).filter(|switch| switch.up) else { continue };
             let sent = switch.vpcs_sent.get(&id).copied();
             let message = match &news {
                 Some(news) if sent.is_some() && sent == base => Some(news.clone()),

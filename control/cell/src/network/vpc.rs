@@ -19,7 +19,7 @@ const PARTS_A_COMMIT: usize = 60;
 /// Bytes of parts in one commit.
 const BYTES_A_COMMIT: usize = 512 << 10;
 /// Publications of one VPC that wait for the one that is being stored.
-pub(super) const WAITING_MAX: usize = 64;
+const WAITING_MAX: usize = 64;
 /// Geneve's port (RFC 8926, section 3.3).
 const GENEVE_PORT: u32 = 6081;
 
@@ -32,9 +32,13 @@ pub(crate) struct Vpc {
     pub(super) parts: BTreeMap<PartId, Part>,
     /// Which interface has an address. Of two that claim one (which the region never says), the first.
     addresses: BTreeMap<Vec<u8>, String>,
+    /// Stored by a publication of which the store refused the rest: to be deleted, or put, by the next one.
+    stray: BTreeSet<PartId>,
+    /// The store's parts are a mixture; `parts` is what was whole before.
+    mixture: bool,
     /// What is being stored.
     pub(super) storing: Option<Storing>,
-    pub(super) waiting: VecDeque<VpcPublication>,
+    waiting: VecDeque<VpcPublication>,
     /// The whole document, encoded.
     encoded: Option<Bytes>,
 }
@@ -44,6 +48,8 @@ pub(super) struct Storing {
     pub(super) change: Change,
     /// Those after the one that is under way.
     pub(super) commits: VecDeque<Commit>,
+    /// One of them is stored.
+    pub(super) begun: bool,
 }
 
 /// What a publication changes.
@@ -57,7 +63,12 @@ pub(super) struct Change {
 }
 
 impl Vpc {
-    /// What the cell holds durably and whole.
+    /// What the store holds, whole.
+    pub(super) fn held(&self) -> Generation {
+        if self.mixture { Generation::ZERO } else { self.generation() }
+    }
+
+    /// What switches are told. Goes on being that while the store gets the next, also if it refuses a part of it.
     pub(super) fn generation(&self) -> Generation {
         match &self.head.document {
             Some(document) if !self.head.partial => contract::convert::generation(document.generation),
@@ -65,12 +76,7 @@ impl Vpc {
         }
     }
 
-    /// A stored part, at the start.
-    pub(super) fn recover(&mut self, part: Part) {
-        self.part_put(part);
-    }
-
-    fn part_put(&mut self, part: Part) {
+    pub(super) fn part_put(&mut self, part: Part) {
         if let Part::Interface(interface) = &part
             && located(interface)
         {
@@ -111,9 +117,14 @@ impl Vpc {
         let mut document = document?;
         let generation = contract::convert::generation(document.generation);
         let base = document.base.take().map(|base| contract::convert::generation(Some(base)));
-        let held = self.generation();
+        let held = self.held();
         if generation <= held || base.is_some_and(|base| base != held) {
             return None;
+        }
+        if released {
+            let head = Head { document: Some(document), account_id, partial: false };
+            let gone = self.parts.keys().chain(&self.stray).cloned().collect();
+            return Some(Change { head, base, put: BTreeMap::new(), gone, released });
         }
         let mut put: Vec<Part> = Vec::new();
         put.extend(std::mem::take(&mut document.subnets).into_iter().map(Part::Subnet));
@@ -126,7 +137,10 @@ impl Vpc {
         let put: BTreeMap<PartId, Part> = put.into_iter().map(|part| (part.id(), part)).collect();
         let mut gone: BTreeSet<PartId> = match base {
             Some(_) => gone_parts(&mut document),
-            None => self.parts.keys().filter(|id| !put.contains_key(*id)).cloned().collect(),
+            None => {
+                let stored = self.parts.keys().chain(&self.stray);
+                stored.filter(|id| !put.contains_key(*id)).cloned().collect()
+            }
         };
         gone.extend(gone_interfaces.into_iter().map(PartId::Interface));
         let head = self.head_after(account_id, document, base.is_some());
@@ -143,11 +157,14 @@ impl Vpc {
         Head { document: Some(document), account_id, partial: false }
     }
 
-    /// The commits that store a change; `ports` are put or deleted with the interfaces that they belong to.
-    pub(super) fn commits(&self, vpc: VpcId, change: &Change, ports: Vec<Op>) -> VecDeque<Commit> {
-        let mut ops: VecDeque<Op> = ports.into();
+    /// The commits that store a change. Tombstones come first, so that no interface goes without one; they are taken
+    /// back last, when the interface is there again.
+    pub(super) fn commits(&self, vpc: VpcId, change: &Change, graves: Vec<Op>) -> VecDeque<Commit> {
+        let (back, made): (Vec<Op>, Vec<Op>) = graves.into_iter().partition(|op| matches!(op, Op::Delete(_)));
+        let mut ops = VecDeque::from(made);
         ops.extend(change.gone.iter().map(|id| Op::Delete(id.key(vpc))));
         ops.extend(change.put.iter().map(|(id, part)| Op::Put(id.key(vpc), part.encode())));
+        ops.extend(back);
         let size = |op: &Op| match op {
             Op::Put(key, value) | Op::PutLeased(key, value, _) => key.len() + value.len(),
             Op::Delete(key) => key.len(),
@@ -188,9 +205,50 @@ impl Vpc {
         }
     }
 
+    /// Keeps a publication for when the present one is stored, if it can be of use then. What is dropped is said again
+    /// by the region, which hears what is held.
+    pub(super) fn wait(&mut self, publication: VpcPublication) {
+        let generation_of = |publication: &VpcPublication| {
+            let document = publication.document.as_ref();
+            contract::convert::generation(document.and_then(|document| document.generation))
+        };
+        let storing = self.storing.as_ref().and_then(|storing| storing.change.head.document.as_ref());
+        let storing = storing.map(|document| contract::convert::generation(document.generation));
+        let last = self.waiting.back().map(generation_of).or(storing).unwrap_or(self.held());
+        let base = publication.document.as_ref().and_then(|document| document.base);
+        match base {
+            _ if generation_of(&publication) <= last => {}
+            None => self.waiting = VecDeque::from([publication]),
+            Some(base) if contract::convert::generation(Some(base)) == last => {
+                if self.waiting.len() < WAITING_MAX {
+                    self.waiting.push_back(publication);
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    pub(super) fn waiting_next(&mut self) -> Option<VpcPublication> {
+        self.waiting.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.revision.is_none() && self.storing.is_none() && self.waiting.is_empty()
+    }
+
+    /// The store refused the commit under way: of the change, what came before it is stored.
+    pub(super) fn refused(&mut self) {
+        self.waiting.clear();
+        let Some(storing) = self.storing.take() else { return };
+        if storing.begun {
+            self.mixture = true;
+            self.stray.extend(storing.change.put.into_keys());
+        }
+    }
+
     /// A change has become durable: what switches that hold its base are told.
     pub(super) fn apply(&mut self, change: Change) -> Option<Bytes> {
-        let base = change.base.filter(|base| *base == self.generation());
+        let base = change.base;
         let mut document = VpcDocument { base: base.map(Into::into), ..VpcDocument::default() };
         let mut touched: BTreeSet<Vec<u8>> = BTreeSet::new();
         let addresses = |interface: &InterfacePublication| -> Vec<Vec<u8>> {
@@ -211,17 +269,17 @@ impl Vpc {
             }
             self.part_put(part);
         }
-        let mut hosts = BTreeSet::new();
+        let mut hosts: BTreeMap<u64, UnderlayHost> = BTreeMap::new();
         for address in touched {
             match self.mapping(&address) {
                 Some((mapping, host)) => {
                     document.mappings.push(mapping);
-                    hosts.insert(Ordered(host));
+                    hosts.insert(host.number, host);
                 }
                 None => document.gone_mappings.push(address),
             }
         }
-        document.hosts = hosts.into_iter().map(|Ordered(host)| host).collect();
+        document.hosts = hosts.into_values().collect();
         let same_head = |a: &VpcDocument, b: &VpcDocument| {
             VpcDocument { generation: None, ..a.clone() } == VpcDocument { generation: None, ..b.clone() }
         };
@@ -230,7 +288,8 @@ impl Vpc {
             _ => true,
         };
         self.head = change.head;
-        self.encoded = None;
+        (self.mixture, self.encoded) = (false, None);
+        self.stray.clear();
         base?;
         let head = self.head.document.clone().unwrap_or_default();
         document.vpc_id = head.vpc_id.clone();
@@ -267,13 +326,13 @@ impl Vpc {
         if self.encoded.is_none() {
             let mut document = self.head.document.clone().unwrap_or_default();
             self.parts.values().for_each(|part| part_name(&mut document, part));
-            let mut hosts = BTreeSet::new();
+            let mut hosts: BTreeMap<u64, UnderlayHost> = BTreeMap::new();
             for address in self.addresses.keys() {
                 let Some((mapping, host)) = self.mapping(address) else { continue };
                 document.mappings.push(mapping);
-                hosts.insert(Ordered(host));
+                hosts.insert(host.number, host);
             }
-            document.hosts = hosts.into_iter().map(|Ordered(host)| host).collect();
+            document.hosts.extend(hosts.into_values());
             self.encoded = Some(document.encode_to_vec().into());
         }
         self.encoded.clone()
@@ -285,44 +344,24 @@ fn located(interface: &InterfacePublication) -> bool {
     !interface.underlay_address.is_empty()
 }
 
-/// Where an interface is. The number follows from the address, so that documents of all times agree on it.
+/// Where an interface is. The number follows from the address, so that documents of all times agree on it: an IPv4
+/// address with Geneve's port is its own number, of others it is 48 bits of a hash behind a bit of its own.
 fn underlay(interface: &InterfacePublication) -> UnderlayHost {
     let address = &interface.underlay_address;
     let port = if interface.underlay_port == 0 { GENEVE_PORT } else { interface.underlay_port };
     let number = match <[u8; 4]>::try_from(&address[..]) {
-        Ok(address) if port == GENEVE_PORT => u32::from_be_bytes(address),
-        // 240.0.0.0/4 is nobody's address (RFC 1112, section 4), so these numbers are free for others.
-        _ => 0xf000_0000 | address.iter().chain(&port.to_be_bytes()).fold(0x811c_9dc5_u32, fnv) & 0x0fff_ffff,
+        Ok(address) if port == GENEVE_PORT => u64::from(u32::from_be_bytes(address)),
+        _ => {
+            let hash = address.iter().chain(&port.to_be_bytes()).fold(0xcbf2_9ce4_8422_2325, fnv1a);
+            1 << 48 | hash >> 16
+        }
     };
     UnderlayHost { number, address: address.clone(), port }
 }
 
-/// FNV-1a's step, 32 bits.
-fn fnv(hash: u32, byte: &u8) -> u32 {
-    (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-}
-
-/// By number.
-struct Ordered(UnderlayHost);
-
-impl PartialEq for Ordered {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.number == other.0.number
-    }
-}
-
-impl Eq for Ordered {}
-
-impl PartialOrd for Ordered {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Ordered {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.number.cmp(&other.0.number)
-    }
+/// A step of FNV-1a, 64 bits.
+fn fnv1a(hash: u64, byte: &u8) -> u64 {
+    (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
 }
 
 fn part_name(document: &mut VpcDocument, part: &Part) {
@@ -374,7 +413,7 @@ fn parts_take(document: &mut VpcDocument, parts: VpcDocument) {
     document.prefix_lists = parts.prefix_lists;
     document.dns = parts.dns;
     document.mappings = parts.mappings;
-    document.hosts = parts.hosts;
+    document.hosts.extend(parts.hosts);
     document.gone_subnets = parts.gone_subnets;
     document.gone_route_tables = parts.gone_route_tables;
     document.gone_acls = parts.gone_acls;

@@ -10,6 +10,7 @@ use contract::{
     SecurityGroup, Subnet, SwitchHello, SwitchStatus, VpcDocument, VpcGeneration, VpcPublication, from_cell,
     from_switch, to_cell, to_switch,
 };
+use metastore::CommitError;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -278,15 +279,23 @@ impl World {
         network.interfaces.insert(id, interface);
     }
 
-    /// The region says what the cell does not hold: as a change if it can, and sometimes whole all the same.
+    /// The region says what the cell does not hold: as a change if it can, and sometimes whole all the same. A VPC
+    /// without an interface in the cell it may release.
     fn publish(&mut self) {
         let network = self.network();
+        let here = network.interfaces.values().any(|interface| interface.cell_id == "c1");
+        if !here && self.random.chance(0.5) {
+            self.generation += 1;
+            self.states.insert(self.generation, network.clone());
+            let released = VpcPublication { released: true, ..network.whole(self.generation) };
+            return self.fake.apply(region(to_cell::Message::Vpc(Box::new(released))));
+        }
         let before = self.states.get(&self.held).filter(|_| self.held > 0);
         let publication = match before {
             Some(before) if !self.random.chance(0.1) => network.change(before, self.held, self.generation),
             _ => network.whole(self.generation),
         };
-        self.fake.apply(region(to_cell::Message::Vpc(publication)));
+        self.fake.apply(region(to_cell::Message::Vpc(Box::new(publication))));
     }
 
     /// Carries what was said; each message is lost with this probability.
@@ -347,6 +356,10 @@ impl World {
                 let status = self.switches[host].status();
                 self.switch_say(host, from_switch::Message::Status(status));
             }
+            18 if self.random.chance(0.2) && self.fake.pending() > 0 => {
+                // Sometimes the store is full in the middle of a large publication.
+                self.fake.commit_fails(CommitError::Full("a test".into()));
+            }
             18 if self.random.chance(0.3) => {
                 let durable = self.random.below(self.fake.pending() as u64 + 1) as usize;
                 self.fake.crash(durable);
@@ -366,7 +379,9 @@ impl World {
         for _ in 0..30 {
             self.carry(0.0);
             if self.held != self.generation {
-                self.publish();
+                let network = self.network();
+                let publication = network.whole(self.generation);
+                self.fake.apply(region(to_cell::Message::Vpc(Box::new(publication))));
             }
             self.carry(0.0);
             self.fake.pass(1250);
@@ -402,6 +417,10 @@ impl World {
         let left = self.fake.store.entries();
         let left: Vec<_> = left.iter().filter(|entry| entry.key.starts_with(b"cell/port/")).collect();
         assert!(left.is_empty(), "tombstones that nobody carried out: {left:?}");
+        // A restarted cell knows the same: what it serves is what the store has.
+        let stored = self.fake.store.entries().iter().filter(|e| e.key.starts_with(b"cell/vpc/")).count();
+        let parts = network.interfaces.len() + network.groups.len() + network.subnets.len();
+        assert_eq!(stored, parts + 1, "nothing is left of former publications");
     }
 }
 
@@ -442,7 +461,7 @@ fn a_publication_larger_than_a_commit_is_whole_or_not_there() {
     let commits = {
         let mut fake = Fake::new();
         fake.slow = true;
-        fake.apply(region(to_cell::Message::Vpc(network.whole(1))));
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network.whole(1)))));
         let mut commits = 0;
         while fake.commit_one() {
             commits += 1;
@@ -453,7 +472,7 @@ fn a_publication_larger_than_a_commit_is_whole_or_not_there() {
     for durable in 0..=commits {
         let mut fake = Fake::new();
         fake.slow = true;
-        fake.apply(region(to_cell::Message::Vpc(network.whole(1))));
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network.whole(1)))));
         (0..durable).for_each(|_| assert!(fake.commit_one()));
         fake.crash(0);
         fake.others.clear();
@@ -479,13 +498,74 @@ fn a_publication_larger_than_a_commit_is_whole_or_not_there() {
 }
 
 #[test]
+fn a_publication_that_the_store_refuses_half_way_leaves_nothing_behind() {
+    let network = |from: u64, count: u64| {
+        let all = (from..from + count).map(|number| (format!("eni-{number:017x}"), interface(number, "h1")));
+        Network { interfaces: all.collect(), ..Network::default() }
+    };
+    for stored in 1..8 {
+        let mut fake = Fake::new();
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network(0, 10).whole(1)))));
+        fake.slow = true;
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network(5, 500).whole(2)))));
+        (0..stored).for_each(|_| assert!(fake.commit_one()));
+        fake.others.clear();
+        fake.commit_fails(CommitError::Full("a test".into()));
+        let Some(from_cell::Message::VpcHeld(held)) = fake.others.pop() else { panic!("it is not said") };
+        assert_eq!(held.generation, Some(Generation::default()), "the region says all of it again");
+        // Meanwhile switches are told what was whole before.
+        fake.apply(Event::SwitchUp("h1".parse().unwrap()));
+        let hello =
+            SwitchHello { host_id: "h1".into(), address: vec![127, 0, 0, 1], ..SwitchHello::default() };
+        let message = Some(from_switch::Message::Hello(hello));
+        fake.apply(Event::Switch("h1".parse().unwrap(), FromSwitch { message }));
+        let Some((_, to_switch::Message::Vpc(served))) = fake.to_switches.first() else { panic!("no VPC") };
+        assert_eq!(VpcDocument::decode(served.clone()).unwrap().mappings.len(), 10);
+        // In the meantime the region has deleted what was stored.
+        fake.slow = false;
+        fake.commit_all();
+        fake.apply(region(to_cell::Message::Vpc(Box::new(network(0, 3).whole(3)))));
+        let entries = fake.store.entries();
+        let left = entries.iter().filter(|entry| entry.key.windows(10).any(|part| part == b"/interface"));
+        assert_eq!(left.count(), 3, "{stored} commits were stored");
+    }
+}
+
+#[test]
+fn a_move_of_a_host_is_reported_whatever_was_acknowledged_before() {
+    let mut fake = Fake::new().with_host("h1", "r1", 4);
+    let host = fake.launch(A);
+    let hello = |last: u8| SwitchHello {
+        host_id: host.clone(),
+        address: vec![127, 88, 0, last],
+        port: 6081,
+        ..SwitchHello::default()
+    };
+    let say = |fake: &mut Fake, last| {
+        let message = Some(from_switch::Message::Hello(hello(last)));
+        fake.apply(Event::Switch(host.parse().unwrap(), FromSwitch { message }));
+    };
+    fake.apply(Event::SwitchUp(host.parse().unwrap()));
+    say(&mut fake, 1);
+    fake.pass(2_000);
+    let report = fake.reports.last().cloned().expect("the switch's place is news");
+    assert_eq!(report.underlay_address, [127, 88, 0, 1]);
+    // The acknowledgement crosses the news of another place.
+    say(&mut fake, 2);
+    fake.ack(&report);
+    fake.reports.clear();
+    fake.pass(2_000);
+    assert_eq!(fake.reports.last().map(|report| report.underlay_address.clone()), Some(vec![127, 88, 0, 2]));
+}
+
+#[test]
 fn one_more_address_in_a_large_vpc_is_a_small_message() {
     let mut fake = Fake::new();
     let interfaces: BTreeMap<String, InterfacePublication> =
         (0..20_000).map(|number| (format!("eni-{number:017x}"), interface(number, "h2"))).collect();
     let mut network = Network { interfaces, ..Network::default() };
     network.interfaces.insert("eni-0000000000000ffff".into(), interface(0xffff, "h1"));
-    fake.apply(region(to_cell::Message::Vpc(network.whole(1))));
+    fake.apply(region(to_cell::Message::Vpc(Box::new(network.whole(1)))));
     fake.apply(Event::SwitchUp("h1".parse().unwrap()));
     let hello = SwitchHello { host_id: "h1".into(), address: vec![127, 0, 0, 1], ..SwitchHello::default() };
     fake.apply(Event::Switch(
@@ -503,7 +583,7 @@ fn one_more_address_in_a_large_vpc_is_a_small_message() {
     assert!(whole.len() == 1 && whole[0] < 20_000 * 32, "{whole:?}");
     let before = network.clone();
     network.interfaces.insert("eni-000000000000fffff".into(), interface(0xfffff, "h3"));
-    fake.apply(region(to_cell::Message::Vpc(network.change(&before, 1, 2))));
+    fake.apply(region(to_cell::Message::Vpc(Box::new(network.change(&before, 1, 2)))));
     let change = size(&mut fake);
     assert!(change.len() == 1 && change[0] < 150, "{change:?}");
 }

@@ -38,6 +38,8 @@ pub(crate) struct Vm {
     forget: bool,
     /// The attempt of which a host has said, in this process's life, that it runs.
     seen_running: Option<Attempt>,
+    /// Its host is elsewhere on the underlay than was last reported.
+    moved: bool,
 }
 
 /// A commit under way.
@@ -377,7 +379,8 @@ impl Cell {
         {
             vm.forget = true;
         }
-        if settled(&report) == Some(acknowledged) {
+        // What is acknowledged after a move of the host, and before the region was told of it, is the place before.
+        if settled(&report) == Some(acknowledged) && !vm.moved {
             vm.acknowledged = Some(acknowledged);
             if report.phase() != Phase::Claimed {
                 self.unacknowledged.remove(&instance);
@@ -386,7 +389,6 @@ impl Cell {
         self.vm_settle(instance, out);
     }
 
-    /// Tells the region what is known of a VM.
     /// What the region is told of a VM now.
     fn vm_report(&self, instance: InstanceId) -> Option<VmReport> {
         let vm = self.vms.get(&instance)?;
@@ -405,12 +407,13 @@ impl Cell {
         let vms = self.hosts.get(host).map(|host| host.vms.clone()).unwrap_or_default();
         for instance in vms {
             if let Some(vm) = self.vms.get_mut(&instance) {
-                (vm.acknowledged, vm.reported) = (None, None);
+                (vm.acknowledged, vm.reported, vm.moved) = (None, None, true);
                 self.unacknowledged.insert(instance);
             }
         }
     }
 
+    /// Tells the region what is known of a VM.
     pub(crate) fn vm_report_send(&mut self, now: Timestamp, instance: InstanceId, out: &mut Vec<Effect>) {
         let Some(report) = self.vm_report(instance) else { return };
         let Some(vm) = self.vms.get_mut(&instance) else { return };
@@ -419,7 +422,7 @@ impl Cell {
             Some(said) => vm.acknowledged != Some(said) || report.phase() == Phase::Claimed,
             None => false,
         };
-        vm.reported = Some((report.clone(), now));
+        (vm.reported, vm.moved) = (Some((report.clone(), now)), false);
         if owed {
             self.unacknowledged.insert(instance);
         } else {
