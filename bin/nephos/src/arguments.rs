@@ -41,6 +41,8 @@ pub enum Command {
     Explain(Explain),
     /// The metadata stores of the region and the cells: backup, restore, verify, move to another engine.
     Store(Store),
+    /// Machine images: what there is, and more of them.
+    Image(Image),
     /// Run a region: API, resource manager, choice of zone and cell.
     #[command(hide = true)]
     Region(Role),
@@ -276,6 +278,42 @@ pub enum StoreCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// Machine images.
+#[derive(Clone, Debug, Args)]
+pub struct Image {
+    #[command(subcommand)]
+    pub command: ImageCommand,
+}
+
+/// What to do with machine images.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImageCommand {
+    /// List the cloud's images.
+    #[command(after_help = "Examples:\n  nephos image list\n  nephos image list --json | jq -r '.[].id'")]
+    List(Show),
+    /// Build an image of a distribution's packages, and put it into the cloud: a few minutes and 1 GiB.
+    #[command(after_help = "Examples:\n  nephos image import debian-12\n  \
+        nephos image import debian-12 --mirror http://deb.debian.org/debian")]
+    Import {
+        /// Which.
+        #[arg(value_enum)]
+        distribution: Distribution,
+        /// Where packages are fetched from [default: Debian's mirrors, with its security updates].
+        #[arg(long, value_name = "URL")]
+        mirror: Option<String>,
+        #[command(flatten)]
+        at: At,
+    },
+}
+
+/// What an image can be built of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Distribution {
+    /// Debian 12 (bookworm) with cloud-init.
+    #[value(name = "debian-12")]
+    Debian12,
 }
 
 /// A role's process.

@@ -1,8 +1,12 @@
 //! The cloud's own copies of the machine images. The disks of its VMs are overlays on them, so a copy never changes
-//! once it is there, whatever becomes of the directory that it was made from.
+//! once it is there, whatever becomes of the directory that it was made from. And `nephos image`: the list of them, and
+//! images that are built here. The region reads its list when it starts, hosts read an image when they boot a VM.
 
+use crate::arguments::{Distribution, ImageCommand};
 use crate::cloud::{Cloud, directory_make};
+use crate::debian;
 use crate::error::Error;
+use serde::{Deserialize, Serialize};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -43,6 +47,129 @@ pub fn ensure(cloud: &Cloud) -> Result<(), Error> {
     Ok(())
 }
 
+/// What `nephos image list` says of an image.
+#[derive(Debug, Deserialize, Serialize)]
+struct About {
+    id: String,
+    name: String,
+    description: String,
+    created: String,
+}
+
+/// `nephos image`
+pub fn image(command: &ImageCommand) -> Result<(), Error> {
+    match command {
+        ImageCommand::List(show) => print_list(&Cloud::open(&show.at)?, show.json),
+        ImageCommand::Import { distribution: Distribution::Debian12, mirror, at } => {
+            import_debian(&Cloud::open(at)?, mirror.as_deref())
+        }
+    }
+}
+
+fn print_list(cloud: &Cloud, json: bool) -> Result<(), Error> {
+    let mut images = Vec::new();
+    for image in list(&cloud.images()) {
+        let path = image.join(DESCRIPTION);
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        let about: About = toml::from_str(&text)
+            .map_err(|error| Error::Content { path, why: error.message().to_owned() })?;
+        images.push(about);
+    }
+    if json {
+        let text = serde_json::to_string_pretty(&images).map_err(|error| Error::Said(error.to_string()))?;
+        say!("{text}");
+        return Ok(());
+    }
+    for About { id, name, description, .. } in images {
+        say!("{id}  {name:<24}  {description}");
+    }
+    Ok(())
+}
+
+const DEBIAN: &str = "debian-12";
+
+/// Builds the image beside the others, and moves it among them when it is whole.
+fn import_debian(cloud: &Cloud, mirror: Option<&str>) -> Result<(), Error> {
+    let images = cloud.images();
+    let cache = cloud.dir.join("cache").join(DEBIAN);
+    directory_make(&cloud.dir.join("cache"), 0o700)?;
+    directory_make(&cache, 0o700)?;
+    directory_make(&images, 0o755)?;
+    let fresh = images.join(format!(".{DEBIAN}.new"));
+    remove_all(&fresh)?;
+    directory_make(&fresh, 0o755)?;
+    let packages = debian::build(&fresh, &cache, mirror)?;
+    let id = debian_id(&packages);
+    let image = images.join(&id);
+    if image.join(DESCRIPTION).exists() {
+        remove_all(&fresh)?;
+        say!("{id} is there already: no package has changed");
+        return Ok(());
+    }
+    let path = fresh.join(DESCRIPTION);
+    base::disk::file_replace(&path, debian_description(&id).as_bytes(), 0o644)
+        .map_err(Error::file("write", &path))?;
+    for entry in fs::read_dir(&fresh).map_err(Error::file("list", &fresh))? {
+        let path = entry.map_err(Error::file("list", &fresh))?.path();
+        fs::set_permissions(&path, Permissions::from_mode(0o644))
+            .map_err(Error::file("set the permissions of", &path))?;
+        sync(&path)?;
+    }
+    sync(&fresh)?;
+    retire(&images, DEBIAN)?;
+    fs::rename(&fresh, &image).map_err(Error::file("make", &image))?;
+    sync(&images)?;
+    say!("{id}  {DEBIAN}");
+    if crate::process::supervisor(cloud).is_some() {
+        say!("the region lists it after a restart: nephos kill region && nephos start region");
+    }
+    Ok(())
+}
+
+/// `deb12` for what it is, then which of that, by what it is made of.
+fn debian_id(packages: &str) -> String {
+    // FNV-1a: names what is there already, and guards nothing.
+    let text = format!("{} {} {}\n{packages}", debian::RECIPE, debian::DISK_MIB, debian::COMMAND_LINE);
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("ami-0deb12{:011x}", hash >> 20)
+}
+
+fn debian_description(id: &str) -> String {
+    let (disk_mib, cmdline) = (debian::DISK_MIB, debian::COMMAND_LINE);
+    let created = base::clock::Timestamp::now().iso8601();
+    format!(
+        "# Made by `nephos image import {DEBIAN}`; the versions are in `packages`.\n\
+         id = \"{id}\"\n\
+         name = \"{DEBIAN}\"\n\
+         description = \"Debian 12 (bookworm) with cloud-init\"\n\
+         architecture = \"x86_64\"\n\
+         root_device = \"/dev/vda\"\n\
+         disk_mib = {disk_mib}\n\
+         kernel = \"vmlinuz\"\n\
+         initrd = \"initrd.img\"\n\
+         disk = \"disk.qcow2\"\n\
+         cmdline = \"{cmdline}\"\n\
+         created = \"{created}\"\n"
+    )
+}
+
+/// Takes a name from the images that have it: they are known by their ids from then on.
+fn retire(images: &Path, name: &str) -> Result<(), Error> {
+    for image in list(images) {
+        let path = image.join(DESCRIPTION);
+        let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
+        let id = image.file_name().map(|id| id.to_string_lossy().into_owned()).unwrap_or_default();
+        let retired = text.replace(&format!("name = \"{name}\"\n"), &format!("name = \"{name}-{id}\"\n"));
+        if retired != text {
+            base::disk::file_replace(&path, retired.as_bytes(), 0o644)
+                .map_err(Error::file("write", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// The folders that hold an image; none if the directory cannot be read.
 fn list(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -55,12 +182,7 @@ fn list(directory: &Path) -> Vec<PathBuf> {
 
 /// A durable copy, readable by the users that VMs have.
 fn copy_beside(image: &Path, fresh: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(fresh) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Error::file("remove", fresh)(error));
-        }
-        _ => {}
-    }
+    remove_all(fresh)?;
     directory_make(fresh, 0o755)?;
     for entry in fs::read_dir(image).map_err(Error::file("list", image))? {
         let from = entry.map_err(Error::file("list", image))?.path();
@@ -72,6 +194,13 @@ fn copy_beside(image: &Path, fresh: &Path) -> Result<(), Error> {
         sync(&to)?;
     }
     sync(fresh)
+}
+
+fn remove_all(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::file("remove", path)(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 fn sync(path: &Path) -> Result<(), Error> {

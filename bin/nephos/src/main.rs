@@ -17,6 +17,7 @@ mod arguments;
 mod cloud;
 mod commands;
 mod config;
+mod debian;
 mod down;
 mod error;
 mod explain;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Account(account) => account::account(&account),
         Command::Explain(explain) => explain::explain(&explain),
         Command::Store(store) => store::store(&store),
+        Command::Image(image) => images::image(&image.command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
