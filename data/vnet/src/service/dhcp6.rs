@@ -278,8 +278,11 @@ fn configure(body: &mut Vec<u8>, wanted: &[u8], facts: &PortFacts) {
     if asked(option::DOMAINS) {
         let own_zone = vpc.zone();
         let domain = if vpc.dhcp.domain_name.is_empty() { &own_zone } else { &vpc.dhcp.domain_name };
-        if let Some(name) = super::dns::message::Name::parse(domain) {
-            push(body, option::DOMAINS, name.wire());
+        // EC2 API Reference, `CreateDhcpOptions`: some clients take several names, with spaces between them.
+        let names = domain.split_ascii_whitespace().filter_map(super::dns::message::Name::parse);
+        let value: Vec<u8> = names.flat_map(|name| name.wire().to_vec()).collect();
+        if !value.is_empty() {
+            push(body, option::DOMAINS, &value);
         }
     }
     if asked(option::NTP) {

@@ -56,6 +56,8 @@ pub const LINK_PACKETS_PER_SECOND: u32 = 1024;
 const DNS_QUERY_BYTES_MAX: usize = 4 * 1024;
 /// Questions of one connection that wait for a resolver.
 const DNS_PENDING_MAX: u32 = 32;
+/// Answers that a connection's client has not taken.
+const DNS_BACKLOG_BYTES_MAX: usize = 64 * 1024;
 /// How finely the timers of connections are kept.
 const TIMER_STEP_NS: u64 = 1_000_000;
 
@@ -227,11 +229,15 @@ impl Services {
         };
         self.set_timer(now, port);
         result.unwrap_or_else(|why| {
-            if let Some(state) = self.ports.get_mut(&port) {
-                state.counters.ignored[service as usize][why as usize] += 1;
-            }
+            self.count(port, service, why);
             Vec::new()
         })
+    }
+
+    fn count(&mut self, port: PortIndex, service: Service, why: Ignored) {
+        if let Some(state) = self.ports.get_mut(&port) {
+            state.counters.ignored[service as usize][why as usize] += 1;
+        }
     }
 
     fn dispatch(
@@ -292,7 +298,7 @@ impl Services {
                 let (message, envelope) = datagram(&ip, call)?;
                 ntp::answer(message, now, &self.clock).map(|answer| reply(envelope.seal(&answer)))
             }
-            Service::Dns | Service::Metadata => self.segment(&ip, call),
+            Service::Dns | Service::Metadata => self.segment(service, &ip, call),
         }
     }
 
@@ -361,7 +367,7 @@ impl Services {
     }
 
     /// A TCP segment.
-    fn segment(&mut self, ip: &Ip<'_>, call: &Call<'_>) -> Result<Vec<Effect>, Ignored> {
+    fn segment(&mut self, service: Service, ip: &Ip<'_>, call: &Call<'_>) -> Result<Vec<Effect>, Ignored> {
         let Call { now, port, checksums, facts, .. } = *call;
         let tcp = wire::tcp(ip, checksums).ok_or(Ignored::Malformed)?;
         let state = self.ports.get_mut(&port).ok_or(Ignored::Unknown)?;
@@ -388,7 +394,10 @@ impl Services {
         if let Some(state) = self.ports.get_mut(&port) {
             state.stack = (!stack.is_idle()).then_some(stack);
         }
-        if taken { Ok(effects) } else { Err(Ignored::Full) }
+        if !taken {
+            self.count(port, service, Ignored::Full);
+        }
+        Ok(effects)
     }
 
     /// Answers the requests on a connection to the metadata service, one after the other.
@@ -457,7 +466,7 @@ impl Services {
         while let Some((_, port)) = due(&self.timers) {
             self.timers.pop_first();
             let Some(facts) = ports(port) else {
-                self.forget(port);
+                effects.extend(self.forget(port));
                 continue;
             };
             let Some(state) = self.ports.get_mut(&port) else { continue };
@@ -489,13 +498,14 @@ impl Services {
         self.timers.first().map(|(at_ns, _)| *at_ns).into_iter().chain(self.forwarder.next_ns()).min()
     }
 
-    /// A port is no more, or is another from now on.
-    pub fn forget(&mut self, port: PortIndex) {
+    /// A port is no more, or its index means another from now on: nothing that was the former's comes to the latter.
+    pub fn forget(&mut self, port: PortIndex) -> Vec<Effect> {
         if let Some(state) = self.ports.remove(&port)
             && let Some(at_ns) = state.timer_ns
         {
             self.timers.remove(&(at_ns, port));
         }
+        self.forwarder.forget(port).into_iter().map(Effect::Forget).collect()
     }
 
     /// What a port's services have done.
@@ -549,9 +559,11 @@ fn datagram<'a>(ip: &Ip<'a>, call: &Call<'_>) -> Result<(&'a [u8], Envelope), Ig
     Ok((datagram.payload, envelope))
 }
 
-/// RFC 1035, section 4.2.2: a message in a stream is behind its length.
+/// RFC 1035, section 4.2.2: a message in a stream is behind its length. A client that asks and does not read is left.
 fn send_dns(stream: &mut Stream, message: &[u8]) {
-    if let Ok(length) = u16::try_from(message.len()) {
+    if stream.backlog_bytes() > DNS_BACKLOG_BYTES_MAX {
+        stream.finish();
+    } else if let Ok(length) = u16::try_from(message.len()) {
         stream.send(&length.to_be_bytes(), None);
         stream.send(message, None);
     }

@@ -3,8 +3,9 @@
 //! The stack is smoltcp's. TCP is what a well-kept library exists for: retransmission, windows, closing and the half of
 //! RFC 9293 that is about strange peers are not what sets Nephos apart. It is used as a pure function of packets and
 //! time: a port's stack has a device that is a slot for the packet that came and a list of those to be sent. It is
-//! made when a port's first connection is, and dropped with its last, so that an idle port costs nothing; each
-//! connection costs its two buffers, [`RECEIVE_BYTES`] and [`SEND_BYTES`], up to [`CONNECTIONS_MAX`] of them.
+//! made when a port's first connection is, and dropped with its last, so that an idle port costs nothing. A stack has
+//! half a kilobyte, a connection as much and its two buffers, [`RECEIVE_BYTES`] and [`SEND_BYTES`]: 13 KB, of which a
+//! port has at most [`CONNECTIONS_MAX`], so a thousand ports that all use all of them have 210 MB, and none 0.
 //!
 //! smoltcp takes a connection by a socket that listens for it: one is made for each first packet (SYN) and removed if
 //! the packet was not taken. When all places are taken, the connection that has been half open or closing for longest
@@ -103,6 +104,8 @@ pub(super) struct Stream {
     /// Nothing will be added to `output`.
     finished: bool,
     hop_limit: u8,
+    /// Bytes that the stack has and the peer has not.
+    unacknowledged: usize,
     remote: SocketAddr,
     handle: SocketHandle,
     opened_ns: u64,
@@ -122,9 +125,15 @@ impl Stream {
         self.input.clear();
     }
 
-    /// Whether all that is to be sent has been taken by the stack.
+    /// Whether more may be sent: all has been taken by the stack, and what was to go with a TTL of its own has arrived,
+    /// since a packet that is sent again has the TTL of then.
     pub fn drained(&self) -> bool {
-        self.output.is_empty()
+        self.output.is_empty() && (self.hop_limit == HOP_LIMIT || self.unacknowledged == 0)
+    }
+
+    /// What the stack has not taken.
+    pub fn backlog_bytes(&self) -> usize {
+        self.output.len()
     }
 
     /// Whether nothing more is read from it.
@@ -197,6 +206,7 @@ impl Stack {
         self.remove_where(|state, _| state == State::Listen);
         for stream in &mut self.streams {
             let socket = self.sockets.get_mut::<Socket<'_>>(stream.handle);
+            stream.unacknowledged = socket.send_queue();
             // A buffer that wraps around is read in two pieces.
             for _ in 0..2 {
                 let room = if stream.finished { usize::MAX } else { INPUT_BYTES_MAX - stream.input.len() };
@@ -230,6 +240,7 @@ impl Stack {
             pending: 0,
             finished: false,
             hop_limit: HOP_LIMIT,
+            unacknowledged: 0,
             remote,
             handle,
             opened_ns: now_ns,
@@ -285,6 +296,7 @@ impl Stack {
                 let taken = socket.send_slice(&stream.output).unwrap_or(0);
                 stream.output.drain(..taken);
             }
+            stream.unacknowledged = socket.send_queue();
             let peer_done = socket.state() == State::CloseWait && !socket.can_recv() && stream.pending == 0;
             let all_read = stream.input.is_empty() || stream.partial;
             if stream.output.is_empty() && (stream.finished || (peer_done && all_read)) {

@@ -102,7 +102,7 @@ fn a_guest_that_asked_for_its_router_is_told_again_and_again() {
         assert_eq!(frame.destination, Mac([0x33, 0x33, 0, 0, 0, 1]));
         assert_eq!(frame.payload[40], 134);
     }
-    guest.services.forget(PortIndex(1));
+    assert!(guest.services.forget(PortIndex(1)).is_empty());
     assert_eq!(guest.services.next_ns(), None);
 }
 

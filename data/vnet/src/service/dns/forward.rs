@@ -208,6 +208,17 @@ impl Forwarder {
         steps
     }
 
+    /// Gives up what a port asked. The tokens whose sockets are of no more use.
+    pub fn forget(&mut self, port: PortIndex) -> Vec<u64> {
+        let of_port = self.waiting.iter().filter(|(_, waiting)| waiting.asked.port == port);
+        let tokens: Vec<u64> = of_port.map(|(token, _)| *token).collect();
+        for token in &tokens {
+            self.take(*token);
+        }
+        self.per_port.remove(&port);
+        tokens
+    }
+
     /// When something is due next.
     pub fn next_ns(&self) -> Option<u64> {
         self.deadlines.first().map(|(until_ns, _)| *until_ns)

@@ -139,6 +139,16 @@ fn a_silent_resolver_is_passed_over_and_then_given_up() {
 }
 
 #[test]
+fn an_answer_for_a_port_that_is_gone_reaches_nobody() {
+    let mut guest = Guest::new();
+    assert!(guest.udp(SOURCE, RESOLVER, &query("example.org", kind::A)).is_empty());
+    let question = asked(&mut guest).remove(0);
+    assert_eq!(guest.services.forget(guest.port), [Effect::Forget(question.token)]);
+    assert!(answered(&mut guest, question.token, &answer_to(&question, &[])).is_empty());
+    assert_eq!((guest.services.waiting(), guest.services.next_ns()), (0, None));
+}
+
+#[test]
 fn questions_under_way_are_bounded_for_each_port() {
     let mut guest = Guest::new();
     let replies = (0..300).flat_map(|_| guest.udp(SOURCE, RESOLVER, &query("example.org", kind::A)));

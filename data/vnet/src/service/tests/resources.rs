@@ -93,6 +93,35 @@ fn a_token_s_answer_does_not_travel_far() {
     assert_eq!(guest.get_at(V4, "/", "").unwrap().0, 401);
     assert_eq!(guest.hop_limits, [64]);
     assert_eq!(guest.get_at("[fd00:ec2::254]:80", "/", "").unwrap().0, 401);
+
+    // Not even a packet of it that has to be sent again, with another request right behind.
+    let request = "PUT /latest/api/token HTTP/1.1\r\nHost: a\r\nX-aws-ec2-metadata-token-ttl-seconds: 60\r\n\r\n\
+        GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    guest.lost_percent = 10;
+    let both = |bytes: &[u8]| {
+        read_response(bytes).is_some_and(|(.., first)| read_response(&bytes[first..]).is_some())
+    };
+    let mut sent_again = 0;
+    for _ in 0..40 {
+        guest.hop_limits.clear();
+        assert!(guest.exchange(V4, request.as_bytes(), both).is_some());
+        let limits = &guest.hop_limits;
+        let token_packets = limits.iter().take_while(|limit| **limit == 2).count();
+        assert!(token_packets > 0 && limits[token_packets..].iter().all(|limit| *limit == 64), "{limits:?}");
+        sent_again += token_packets - 1;
+    }
+    assert!(sent_again > 0);
+}
+
+#[test]
+fn connections_that_are_closed_at_once_leave_room_for_more() {
+    let mut guest = Guest::new();
+    let before = guest.now_ns;
+    for _ in 0..100 {
+        assert_eq!(guest.get_at(V4, "/", "Connection: close\r\n").unwrap().0, 401);
+    }
+    assert!(guest.now_ns - before < 60_000_000_000);
+    assert_eq!(guest.counted(Service::Metadata).1, [].into());
 }
 
 #[test]
