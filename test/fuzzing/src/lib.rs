@@ -14,6 +14,7 @@ pub mod query_decode;
 pub mod sigv4_claim;
 pub mod store_backup;
 pub mod store_log;
+pub mod switch_documents;
 
 /// One target.
 pub struct Target {
@@ -32,4 +33,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sigv4_claim", fuzz: sigv4_claim::fuzz },
     Target { name: "store_backup", fuzz: store_backup::fuzz },
     Target { name: "store_log", fuzz: store_log::fuzz },
+    Target { name: "switch_documents", fuzz: switch_documents::fuzz },
 ];

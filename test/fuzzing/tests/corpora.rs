@@ -108,6 +108,11 @@ fn store_log() {
 }
 
 #[test]
+fn switch_documents() {
+    target("switch_documents");
+}
+
+#[test]
 fn every_target_is_wrapped_for_libfuzzer_and_tested_here() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
