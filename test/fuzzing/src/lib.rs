@@ -14,9 +14,10 @@ pub mod query_decode;
 pub mod sigv4_claim;
 pub mod store_backup;
 pub mod store_log;
-pub mod vnet_service;
+pub mod switch_documents;
 pub mod vnet_engine;
 pub mod vnet_packet;
+pub mod vnet_service;
 
 /// One target.
 pub struct Target {
@@ -38,4 +39,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "vnet_service", fuzz: vnet_service::fuzz },
     Target { name: "vnet_engine", fuzz: vnet_engine::fuzz },
     Target { name: "vnet_packet", fuzz: vnet_packet::fuzz },
+    Target { name: "switch_documents", fuzz: switch_documents::fuzz },
 ];

@@ -110,6 +110,8 @@ fn store_log() {
 #[test]
 fn vnet_service() {
     target("vnet_service");
+fn switch_documents() {
+    target("switch_documents");
 }
 
 #[test]

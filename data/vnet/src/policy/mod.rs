@@ -269,41 +269,49 @@ impl VpcPolicy {
         recorder.step(|| Step::route(bound.table.as_deref(), route));
         let port_version = self.port_versions.get(at.0 as usize).copied().unwrap_or_default();
         let validity = Validity { port: (at.0, port_version), mapping: (0, 0) };
-        let (vpc, mapping, address) = match &route.ok_or(DropReason::NoRoute)?.target {
-            Target::Local | Target::Peer(_) => {
+        match &route.ok_or(DropReason::NoRoute)?.target {
+            Target::Local => {
                 recorder.step(|| self.step_mapping(flow.destination, end));
-                let missing = match &route {
-                    Some(Route { target: Target::Peer(peer), .. }) if self.vpc_of(*peer).is_none() => {
-                        DropReason::Blackhole
-                    }
-                    _ => DropReason::NoMapping,
-                };
-                let (vpc, mapping) = end.ok_or(missing)?;
-                (vpc, mapping, flow.destination)
+                self.deliver(port, bound, end.ok_or(DropReason::NoMapping)?, flow.destination, validity)
+            }
+            Target::Peer(peer) => {
+                recorder.step(|| self.step_mapping(flow.destination, end));
+                self.vpc_of(*peer).ok_or(DropReason::Blackhole)?;
+                self.deliver(port, bound, end.ok_or(DropReason::NoMapping)?, flow.destination, validity)
             }
             Target::NextHop(address) => {
                 let hop = vpc.mappings.get(*address).map(|mapping| (vpc, mapping));
                 recorder.step(|| self.step_mapping(*address, hop));
-                let (vpc, mapping) = hop.ok_or(DropReason::Blackhole)?;
-                (vpc, mapping, *address)
+                let pass =
+                    self.deliver(port, bound, hop.ok_or(DropReason::Blackhole)?, *address, validity)?;
+                // An appliance's own subnet must not route through it.
+                let is_own = pass.hop == Hop::Port(at) && *address != flow.destination;
+                if is_own { Err(DropReason::Blackhole) } else { Ok(pass) }
             }
             Target::Edge(edges) => {
                 let underlay = edge_choose(edges, flow).ok_or(DropReason::Blackhole)?;
                 let hop = Hop::Host { vni: Vni(vpc.vni), underlay };
-                return Ok(Pass { hop, ethernet: (port.mac, bound.router), validity });
+                Ok(Pass { hop, ethernet: (port.mac, bound.router), validity })
             }
-            Target::Blackhole => return Err(DropReason::Blackhole),
-        };
+            Target::Blackhole => Err(DropReason::Blackhole),
+        }
+    }
+
+    /// To the interface that has this address: here or on another host.
+    fn deliver(
+        &self,
+        port: &Port,
+        bound: &Bound,
+        (vpc, mapping): (&Vpc, &Mapping),
+        address: IpAddr,
+        validity: Validity,
+    ) -> Result<Pass, DropReason> {
         let underlay = vpc.hosts.address(mapping.host).ok_or(DropReason::NoMapping)?;
         let hop = if underlay == self.underlay {
             Hop::Port(*vpc.local.get(address).ok_or(DropReason::NotHere)?)
         } else {
             Hop::Host { vni: Vni(vpc.vni), underlay }
         };
-        if hop == Hop::Port(at) && address != flow.destination {
-            // An appliance's own subnet routes through it.
-            return Err(DropReason::Blackhole);
-        }
         let source = if bound.is_inside(address) {
             port.mac
         } else {
