@@ -194,8 +194,9 @@ impl Services {
         self.clock = clock;
     }
 
-    /// A frame that [`classify::classify_flow`] says is for a service. It is whole, and at most as long as its lengths
-    /// say; a packet that the guest left to be segmented is one packet here.
+    /// A frame with an ARP packet, or one that [`classify::classify_flow`] says is for a service. It is whole, whatever
+    /// pads it; a packet that the guest left to its card to be segmented is one packet here. Fragments are
+    /// dropped: no request to these services needs two packets.
     pub fn handle(
         &mut self,
         now: Now,
