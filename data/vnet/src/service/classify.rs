@@ -1,5 +1,5 @@
 //! Which packets are for a service: decided by addresses alone, before any policy is asked. Security groups and network
-//! ACLs do not filter them, as in AWS (VPC User Guide, "Control traffic to your resources").
+//! ACLs do not filter them, as in AWS (VPC User Guide, "Control traffic to your AWS resources using security groups").
 //!
 //! ARP is a service whole; of all else the flow says it, so that a fragment goes where its first one went.
 //!

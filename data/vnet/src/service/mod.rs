@@ -47,7 +47,8 @@ use tcp::{Stack, Stream};
 use wire::{Checksums, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Envelope, Ethernet, Ip};
 
 /// Packets that a port may send each second to DNS, metadata and time together.
-/// Source: VPC User Guide, "DNS quotas", and EC2 User Guide, "Query throttling" of instance metadata.
+/// Sources: VPC User Guide, "Understanding Amazon DNS" (the number); EC2 User Guide, "Monitor network performance for ENA
+/// settings" (`linklocal_allowance_exceeded`: all three share it).
 pub const PACKETS_PER_SECOND: u32 = 1024;
 /// The same for ARP, neighbour discovery and DHCP, of their own: no flood of one must keep a guest from its address.
 pub const LINK_PACKETS_PER_SECOND: u32 = 1024;
