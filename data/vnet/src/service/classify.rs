@@ -1,10 +1,11 @@
 //! Which packets are for a service: decided by addresses alone, before any policy is asked. Security groups and network
-//! ACLs do not filter them, as in AWS (VPC User Guide, "Control traffic to your resources").
+//! ACLs do not filter them, as in AWS (VPC User Guide, "Control traffic to your AWS resources using security groups").
+//!
+//! ARP is a service whole; of all else the flow says it, so that a fragment goes where its first one went.
 //!
 //! Invariant: a packet to an address of a service never leaves the host, whatever its port.
 
 use super::facts::PortFacts;
-use super::wire::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 use super::{dhcp4, dhcp6, neighbor, ntp, wire};
 use crate::packet::{Flow, protocol};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -100,19 +101,6 @@ pub fn classify_flow(flow: &Flow, facts: &PortFacts) -> Option<Service> {
                 _ => (solicited || router).then_some(Service::Closed),
             }
         }
-    }
-}
-
-/// The service that a whole frame from a port is for: for callers that have not read it.
-pub fn classify(frame: &[u8], facts: &PortFacts) -> Option<Service> {
-    let frame = wire::ethernet(frame)?;
-    match frame.kind {
-        ETHERTYPE_ARP => Some(Service::Arp),
-        ETHERTYPE_IPV4 | ETHERTYPE_IPV6 => {
-            let ip = wire::ip(frame.payload, wire::Checksums::Trusted)?;
-            classify_flow(&flow(&ip), facts)
-        }
-        _ => None,
     }
 }
 

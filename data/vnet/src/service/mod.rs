@@ -47,7 +47,8 @@ use tcp::{Stack, Stream};
 use wire::{Checksums, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Envelope, Ethernet, Ip};
 
 /// Packets that a port may send each second to DNS, metadata and time together.
-/// Source: VPC User Guide, "DNS quotas", and EC2 User Guide, "Query throttling" of instance metadata.
+/// Sources: VPC User Guide, "Understanding Amazon DNS" (the number); EC2 User Guide, "Monitor network performance for ENA
+/// settings" (`linklocal_allowance_exceeded`: all three share it).
 pub const PACKETS_PER_SECOND: u32 = 1024;
 /// The same for ARP, neighbour discovery and DHCP, of their own: no flood of one must keep a guest from its address.
 pub const LINK_PACKETS_PER_SECOND: u32 = 1024;
@@ -194,8 +195,9 @@ impl Services {
         self.clock = clock;
     }
 
-    /// A frame that [`classify::classify_flow`] says is for a service. It is whole, and at most as long as its lengths
-    /// say; a packet that the guest left to be segmented is one packet here.
+    /// A frame with an ARP packet, or one that [`classify::classify_flow`] says is for a service. It is whole, whatever
+    /// pads it; a packet that the guest left to its card to be segmented is one packet here. Fragments are
+    /// dropped: no request to these services needs two packets.
     pub fn handle(
         &mut self,
         now: Now,

@@ -190,6 +190,13 @@ impl Stack {
     ) -> bool {
         let remote = SocketAddr::new(addresses.0, tcp.source);
         let local = SocketAddr::new(addresses.1, tcp.destination);
+        if tcp.opens {
+            // A peer that takes the same port again begins anew (RFC 9293, section 3.6.1).
+            let ended = |state| matches!(state, State::TimeWait | State::Closed);
+            self.remove_where(|state, stream| {
+                ended(state) && (stream.remote, stream.local) == (remote, local)
+            });
+        }
         let same = |stream: &&mut Stream| (stream.remote, stream.local) == (remote, local);
         if let Some(stream) = self.streams.iter_mut().find(same) {
             stream.heard_ns = now_ns;

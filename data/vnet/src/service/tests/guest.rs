@@ -71,7 +71,8 @@ pub struct Guest {
     link: Link,
     interface: Interface,
     sockets: SocketSet<'static>,
-    last_port: u16,
+    /// Of the guest's end of its last connection.
+    pub last_port: u16,
 }
 
 impl Guest {

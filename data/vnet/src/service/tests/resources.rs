@@ -224,6 +224,17 @@ fn connections_are_bounded_and_idle_ones_end() {
 }
 
 #[test]
+fn a_port_that_is_taken_again_begins_anew() {
+    let mut guest = Guest::new();
+    for _ in 0..3 {
+        guest.last_port = 50_000;
+        let before = guest.now_ns;
+        assert_eq!(guest.get_at(V4, "/", "Connection: close\r\n").unwrap().0, 401);
+        assert!(guest.now_ns - before < 1_000_000_000);
+    }
+}
+
+#[test]
 fn a_packet_of_no_connection_is_reset() {
     let mut guest = Guest::new();
     let mut frame = syn(1_000);
