@@ -70,7 +70,7 @@ fn mapping(number: u32) -> Mapping {
     Mapping {
         address: address(number).octets().to_vec(),
         mac: vec![2, 0, a, b, c, d],
-        host: number % HOSTS,
+        host: u64::from(number % HOSTS),
         groups: groups_of(number),
         version: 1,
     }
@@ -89,7 +89,7 @@ fn document(interfaces: u32) -> VpcDocument {
     let mut routes: Vec<Route> = (0..ROUTES - 1)
         .map(|number| Route {
             destination: prefix(0xac10_0000 + (number << 6), 20 + number % 9).map(Destination::Prefix),
-            target: Some(Target::Edge(EdgeTarget { kind: 2, hosts: vec![number % HOSTS] })),
+            target: Some(Target::Edge(EdgeTarget { kind: 2, hosts: vec![u64::from(number % HOSTS)] })),
             target_id: format!("nat-{number:017x}"),
         })
         .collect();
@@ -118,7 +118,7 @@ fn document(interfaces: u32) -> VpcDocument {
         hosts: (0..HOSTS)
             .map(|number| {
                 let [.., high, low] = (number + 1).to_be_bytes();
-                UnderlayHost { number, address: vec![127, 1, high, low], port: 6081 }
+                UnderlayHost { number: u64::from(number), address: vec![127, 1, high, low], port: 6081 }
             })
             .collect(),
         ..VpcDocument::default()
@@ -278,7 +278,7 @@ fn main() {
     let mut next = changes.iter();
     measure("a rule of one group changes", 1, || policy.vpc_apply(next.next().unwrap()));
     let changes: Vec<_> = (0..15)
-        .map(|_| change(&|turn, change| change.mappings = vec![Mapping { host: turn, ..mapping(77) }]))
+        .map(|_| change(&|turn, change| change.mappings = vec![Mapping { host: u64::from(turn), ..mapping(77) }]))
         .collect();
     let mut next = changes.iter();
     measure("a mapping moves", 1, || policy.vpc_apply(next.next().unwrap()));

@@ -23,4 +23,5 @@ pub mod packet;
 pub mod policy;
 pub mod service;
 pub mod span;
+pub mod switch;
 pub mod virtio;

@@ -110,6 +110,9 @@ fn store_log() {
 #[test]
 fn vnet_service() {
     target("vnet_service");
+}
+
+#[test]
 fn switch_documents() {
     target("switch_documents");
 }

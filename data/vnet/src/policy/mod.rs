@@ -192,6 +192,11 @@ impl VpcPolicy {
         self.port(port).map(|port| port.interface)
     }
 
+    /// The MAC address of whoever has an address in the VPC of a port.
+    pub fn mac_of(&self, port: PortIndex, address: IpAddr) -> Option<Mac> {
+        Some(self.vpc(self.port(port)?.vpc)?.mappings.get(address)?.mac)
+    }
+
     /// How much is held, and what it takes.
     pub fn size(&self) -> PolicySize {
         let vpcs = || self.vpcs.iter().flatten();

@@ -16,7 +16,9 @@ pub mod state;
 use super::hash::HashKey;
 use super::memory::{huge, prefetch};
 use super::verdict::Initiator;
-use mapped::{Mapped, OpenError, Refusal};
+pub use mapped::{OpenError, Refusal};
+
+use mapped::Mapped;
 use record::{Hot, Record, Tuple};
 use state::{Segment, State, Timeouts, advance};
 use std::collections::BTreeMap;
