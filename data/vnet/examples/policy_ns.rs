@@ -3,16 +3,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+use base::clock::Timestamp;
+use base::disk::memory::MemoryDisk;
 use base::random::Random;
 use contract::group_rule::Peer;
 use contract::route::{Destination, Target};
 use contract::{
-    AclEntry, EdgeTarget, GroupRule, Mapping, NetworkAcl, PortAssignment, Prefix, Route, RouteTable,
-    SecurityGroup, Subnet, Traffic, UnderlayHost, VpcDocument,
+    AclEntry, EdgeTarget, Generation, GroupRule, Mapping, NetworkAcl, PortAssignment, PortsDocument, Prefix,
+    Route, RouteTable, SecurityGroup, Subnet, ToSwitch, Traffic, UnderlayHost, VpcDocument, to_switch,
 };
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
+use vnet::document::{DocumentDirectory, Documents, Effect, Event, Limits, SwitchIdentity};
 use vnet::engine::verdict::{Initiator, Policy, PortIndex, Verdict};
 use vnet::packet::Flow;
 use vnet::policy::{Lpm, VpcPolicy};
@@ -125,6 +128,11 @@ fn document(interfaces: u32) -> VpcDocument {
     }
 }
 
+/// The interface of a port here: all over the VPC.
+fn interface_of(port: u32, interfaces: u32) -> u32 {
+    port * (interfaces / PORTS) + port % (interfaces / PORTS)
+}
+
 fn port(number: u32) -> PortAssignment {
     let mapping = mapping(number);
     PortAssignment {
@@ -161,7 +169,8 @@ fn main() {
     let whole = document(interfaces);
     println!("{interfaces} interfaces, {GROUPS} groups of 21 rules, {ROUTES} routes, {PORTS} ports here");
     let own = SocketAddr::new([127, 1, 0, 1].into(), 6081);
-    let ports: Vec<PortAssignment> = (0..PORTS).map(|number| port(number * (interfaces / PORTS))).collect();
+    let ports: Vec<PortAssignment> =
+        (0..PORTS).map(|number| port(interface_of(number, interfaces))).collect();
     let begun = Instant::now();
     let mut policy = VpcPolicy::new(own, random.u64());
     policy.vpc_apply(&whole);
@@ -184,7 +193,7 @@ fn main() {
         let to = address(random.below(u64::from(interfaces)) as u32);
         let flow = Flow {
             protocol: 6,
-            source: IpAddr::V4(address(from * (interfaces / PORTS))),
+            source: IpAddr::V4(address(interface_of(from, interfaces))),
             destination: to.into(),
             source_port: random.below(60_000) as u16,
             destination_port: [443, 22, 400, 805][random.below(4) as usize],
@@ -301,4 +310,58 @@ fn main() {
         .collect();
     let mut next = tables.iter();
     measure("a route of 1,000 changes", 1, || policy.vpc_apply(next.next().unwrap()));
+    documents(&whole, &ports);
+}
+
+/// What the documents cost on their way from the cell to policy, on a disk in memory.
+fn documents(whole: &VpcDocument, ports: &[PortAssignment]) {
+    let disk = MemoryDisk::new();
+    let open = || {
+        let (directory, found) = DocumentDirectory::open(disk.mount(), Random::from_seed(1)).unwrap();
+        let identity = SwitchIdentity { host: "host-1".into(), underlay: ([127, 1, 0, 1], 6081).into() };
+        (directory, Documents::recover(identity, Limits::default(), found))
+    };
+    let (mut directory, mut documents) = open();
+    let mut say = |message: to_switch::Message| {
+        let message = ToSwitch { term: 1, message: Some(message) };
+        let mut events = vec![Event::Cell(Box::new(message))];
+        while let Some(event) = events.pop() {
+            for effect in documents.apply(Timestamp::from_unix_ms(1), event) {
+                if let Effect::Persist { ticket, writes } = effect {
+                    let result = directory.write(&writes).map_err(|error| error.to_string());
+                    events.push(Event::Persisted { ticket, result });
+                }
+            }
+        }
+    };
+    let generation = |revision| Some(Generation { incarnation: 1, revision });
+    let ports =
+        PortsDocument { generation: generation(1), ports: ports.to_vec(), ..PortsDocument::default() };
+    say(to_switch::Message::Ports(ports));
+    let document = VpcDocument { generation: generation(1), ..whole.clone() };
+    let begun = Instant::now();
+    say(to_switch::Message::Vpc(document));
+    println!(
+        "{:<52} {:>9.1} us",
+        "take a whole document, checked and persisted",
+        begun.elapsed().as_nanos() as f64 / 1e3
+    );
+    let mut revision = 1;
+    let bytes = disk.files()[VPC];
+    measure("take a mapping's move, checked and persisted", 1, || {
+        revision += 1;
+        say(to_switch::Message::Vpc(VpcDocument {
+            vpc_id: VPC.into(),
+            generation: generation(revision),
+            base: generation(revision - 1),
+            mappings: vec![Mapping { host: revision as u32, ..mapping(77) }],
+            ..VpcDocument::default()
+        }));
+    });
+    println!("on disk {bytes} bytes, {} more a move", (disk.files()[VPC] - bytes) / 15);
+    disk.kill();
+    let begun = Instant::now();
+    let acts = open().1.start();
+    println!("{:<52} {:>9.1} us", "read all from disk", begun.elapsed().as_nanos() as f64 / 1e3);
+    assert!(!acts.is_empty());
 }

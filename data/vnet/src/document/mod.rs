@@ -117,13 +117,10 @@ impl DocumentName {
     }
 }
 
-/// Why a document is not taken.
+/// Why a document cannot be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-enum Refusal {
-    /// It cannot be right.
-    #[error("{0}")]
-    Held(String),
-}
+#[error("{0}")]
+struct Refusal(String);
 
 /// What to do on disk; for [`DocumentDirectory::write`].
 #[derive(Clone, Debug, PartialEq)]
@@ -353,11 +350,14 @@ impl Documents {
             Event::Tick => {}
         }
         self.flush(now, &mut effects);
-        let status = self.status();
-        if self.link_up && (tell || now >= self.tell_not_after || self.told.as_ref() != Some(&status)) {
-            self.tell_not_after = now + STATUS_AGAIN;
-            self.told = Some(status.clone());
-            effects.push(Effect::ToCell(FromSwitch { message: Some(from_switch::Message::Status(status)) }));
+        if self.link_up {
+            let status = self.status();
+            if tell || now >= self.tell_not_after || self.told.as_ref() != Some(&status) {
+                self.tell_not_after = now + STATUS_AGAIN;
+                self.told = Some(status.clone());
+                effects
+                    .push(Effect::ToCell(FromSwitch { message: Some(from_switch::Message::Status(status)) }));
+            }
         }
         effects
     }

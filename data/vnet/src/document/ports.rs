@@ -88,21 +88,18 @@ impl PortsRecord {
     pub(super) fn read(&self, document: PortsDocument, limits: &Limits) -> Result<PortsChange, Refusal> {
         let restored =
             contract::convert::generation(document.generation).incarnation > self.generation.incarnation;
-        let change = self.parse(document).map_err(Refusal::Held)?;
+        let change = self.parse(document).map_err(Refusal)?;
         let known = |interface: &NetworkInterfaceId| {
             self.ports.get(interface).is_some_and(|port| port.serves() && !port.orphan)
         };
         if !restored {
             let missing = change.gone.iter().filter(|interface| known(interface)).count();
             let total = self.ports.keys().filter(|interface| known(interface)).count();
-            limits.judge("ports", missing, total).map_err(Refusal::Held)?;
+            limits.judge("ports", missing, total).map_err(Refusal)?;
         }
         let new = change.assignments.keys().filter(|interface| !self.ports.contains_key(interface)).count();
         if self.ports.len() + new > limits.ports_max {
-            return Err(Refusal::Held(format!(
-                "with it there would be more than {} ports",
-                limits.ports_max
-            )));
+            return Err(Refusal(format!("with it there would be more than {} ports", limits.ports_max)));
         }
         Ok(change)
     }

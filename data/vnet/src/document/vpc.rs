@@ -73,12 +73,12 @@ impl VpcRecord {
             contract::convert::generation(document.generation).incarnation > self.generation.incarnation;
         let whole = document.base.is_none();
         if whole && document.cidrs.is_empty() {
-            return Err(Refusal::Held(String::from("it has no prefix")));
+            return Err(Refusal(String::from("it has no prefix")));
         }
         let change = if whole { self.difference(document) } else { document };
-        let names = self.check(&change, limits).map_err(|why| Refusal::Held(why.to_owned()))?;
+        let names = self.check(&change, limits).map_err(|why| Refusal(why.to_owned()))?;
         if whole && !restored {
-            names.judge(self, limits).map_err(Refusal::Held)?;
+            names.judge(self, limits).map_err(Refusal)?;
         }
         Ok(change)
     }

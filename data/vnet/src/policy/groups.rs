@@ -5,22 +5,24 @@
 //! their set. A number is given anew only when nobody holds it.
 
 use base::ids::SecurityGroupId;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::Hash;
 
 /// The set without groups, which is nobody's.
 pub const EMPTY: u32 = 0;
 
 /// Things with numbers, counted.
 #[derive(Debug)]
-struct Interned<T: Ord + Clone> {
-    numbers: BTreeMap<T, u32>,
+struct Interned<T: Hash + Eq + Clone> {
+    /// Only ever asked, so that its order is nobody's.
+    numbers: HashMap<T, u32>,
     slots: Vec<Option<(T, u32)>>,
     free: Vec<u32>,
 }
 
-impl<T: Ord + Clone> Interned<T> {
+impl<T: Hash + Eq + Clone> Interned<T> {
     fn new() -> Self {
-        Interned { numbers: BTreeMap::new(), slots: Vec::new(), free: Vec::new() }
+        Interned { numbers: HashMap::new(), slots: Vec::new(), free: Vec::new() }
     }
 
     /// Holds it once more; true if it is new.

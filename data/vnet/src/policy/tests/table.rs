@@ -280,6 +280,29 @@ fn groups_are_stateful_and_only_allow() {
 }
 
 #[test]
+fn a_set_of_groups_is_not_taken_for_one_that_had_its_number() {
+    let mut net = net();
+    let other =
+        SecurityGroup { number: 3, group_id: "sg-0000000000000000c".into(), ..SecurityGroup::default() };
+    let (first, second) = ([10, 0, 1, 90], [10, 0, 1, 91]);
+    net.policy.vpc_apply(&changed(|document| {
+        document.groups = vec![other];
+        document.mappings = vec![mapping(first, 2, &[1, 3])];
+    }));
+    let from = |net: &Net, source| net.reaching(net.b, &flow(TCP, source, 50_000, B, 5432)).is_ok();
+    assert!(from(&net, first));
+    let number =
+        |net: &Net, address: [u8; 4]| net.policy.vpc(0).unwrap().mappings.get(ip(&address)).map(|m| m.set);
+    let before = number(&net, first);
+    net.policy.vpc_apply(&changed(|document| document.gone_mappings = vec![first.to_vec()]));
+    net.policy.vpc_apply(&changed(|document| document.mappings = vec![mapping(second, 2, &[2, 3])]));
+    assert_eq!(number(&net, second), before, "the number is given anew");
+    assert!(!from(&net, second));
+    net.policy.vpc_apply(&changed(|document| document.mappings = vec![mapping(second, 2, &[1, 2, 3])]));
+    assert!(from(&net, second));
+}
+
+#[test]
 fn an_echo_reply_is_judged_by_its_request() {
     let mut net = net();
     let echo = Some(Traffic { protocol: 1, first: 8, last: 0 });
