@@ -7,6 +7,7 @@ use base::clock::Timestamp;
 use base::disk::memory::MemoryDisk;
 use base::random::Random;
 use contract::group_rule::Peer;
+use contract::prost::Message as _;
 use contract::route::{Destination, Target};
 use contract::{
     AclEntry, EdgeTarget, Generation, GroupRule, Mapping, NetworkAcl, PortAssignment, PortsDocument, Prefix,
@@ -287,7 +288,9 @@ fn main() {
     let mut next = changes.iter();
     measure("a rule of one group changes", 1, || policy.vpc_apply(next.next().unwrap()));
     let changes: Vec<_> = (0..15)
-        .map(|_| change(&|turn, change| change.mappings = vec![Mapping { host: u64::from(turn), ..mapping(77) }]))
+        .map(|_| {
+            change(&|turn, change| change.mappings = vec![Mapping { host: u64::from(turn), ..mapping(77) }])
+        })
         .collect();
     let mut next = changes.iter();
     measure("a mapping moves", 1, || policy.vpc_apply(next.next().unwrap()));
@@ -340,7 +343,7 @@ fn documents(whole: &VpcDocument, ports: &[PortAssignment]) {
     say(to_switch::Message::Ports(ports));
     let document = VpcDocument { generation: generation(1), ..whole.clone() };
     let begun = Instant::now();
-    say(to_switch::Message::Vpc(document));
+    say(to_switch::Message::Vpc(document.encode_to_vec().into()));
     println!(
         "{:<52} {:>9.1} us",
         "take a whole document, checked and persisted",
@@ -350,13 +353,14 @@ fn documents(whole: &VpcDocument, ports: &[PortAssignment]) {
     let bytes = disk.files()[VPC];
     measure("take a mapping's move, checked and persisted", 1, || {
         revision += 1;
-        say(to_switch::Message::Vpc(VpcDocument {
+        let change = VpcDocument {
             vpc_id: VPC.into(),
             generation: generation(revision),
             base: generation(revision - 1),
-            mappings: vec![Mapping { host: revision as u32, ..mapping(77) }],
+            mappings: vec![Mapping { host: revision, ..mapping(77) }],
             ..VpcDocument::default()
-        }));
+        };
+        say(to_switch::Message::Vpc(change.encode_to_vec().into()));
     });
     println!("on disk {bytes} bytes, {} more a move", (disk.files()[VPC] - bytes) / 15);
     disk.kill();

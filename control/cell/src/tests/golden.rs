@@ -38,6 +38,7 @@ fn a_vm() {
             interface_id: "eni-0123456789abcdef0".into(),
             mac: vec![2, 0, 0, 0, 0, 1],
             device_index: 0,
+            mtu: 1438,
         }],
     };
     let verdict = HostVerdict {

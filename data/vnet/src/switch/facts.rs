@@ -8,8 +8,8 @@ use crate::packet::Mac;
 use crate::policy::{VpcPolicy, address_read, router_mac};
 use crate::service::classify;
 use crate::service::facts::{
-    Directory, DhcpFacts, InstanceFacts, InterfaceFacts, MetadataOptions, PortFacts, Prefix, Record, SubnetFacts,
-    VpcFacts,
+    DhcpFacts, Directory, InstanceFacts, InterfaceFacts, MetadataOptions, PortFacts, Prefix, Record,
+    SubnetFacts, VpcFacts,
 };
 use base::ids::{NetworkInterfaceId, VpcId};
 use contract::{PortAssignment, VpcDocument};

@@ -225,10 +225,7 @@ impl Switch {
             engine: Engine::new(config, connections, key),
             policy: VpcPolicy::new(options.underlay, random.u64()),
             services: Services::new(&options.token_secret, Random::from_seed(random.u64())),
-            networks: Networks::new(
-                options.region.clone(),
-                config.overlay_mtu(options.underlay.is_ipv6()),
-            ),
+            networks: Networks::new(options.region.clone(), config.overlay_mtu(options.underlay.is_ipv6())),
             resolvers: Resolvers::new(options.resolvers.clone()),
             ports: BTreeMap::new(),
             attachments: BTreeMap::new(),
@@ -298,10 +295,7 @@ impl Switch {
 
     fn wait(&self, timeout: Duration) -> Vec<u64> {
         let mut events: Vec<epoll::Event> = Vec::with_capacity(64);
-        let timeout = Timespec {
-            tv_sec: timeout.as_secs() as i64,
-            tv_nsec: timeout.subsec_nanos().into(),
-        };
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => tracing::error!(%error, "the switch cannot wait for packets"),
@@ -457,7 +451,8 @@ impl Switch {
             let mut spans = Vec::with_capacity(heads.len());
             for packet in heads.iter() {
                 // A kind of large packet that was not offered is none that can be read.
-                let offload = Offload::decode(&packet.header).unwrap_or(Offload { gso_size: 0, ..Offload::NONE });
+                let offload =
+                    Offload::decode(&packet.header).unwrap_or(Offload { gso_size: 0, ..Offload::NONE });
                 self.packets.push(Packet::new(
                     Head::of(packet.head()),
                     packet.length() as u32,
@@ -560,8 +555,7 @@ impl Switch {
             false => Checksums::Verify,
         };
         let directory = self.networks.directory(&self.policy, index, &facts);
-        let effects =
-            self.services.handle(service_now(now), index, &frame, checksums, &facts, &directory);
+        let effects = self.services.handle(service_now(now), index, &frame, checksums, &facts, &directory);
         self.services_done(effects, now);
     }
 

@@ -43,7 +43,9 @@ impl Attachment {
         Ok(Attachment {
             interface: attachment.interface_id.parse()?,
             owner: (attachment.uid, attachment.gid),
-            pairs: u16::try_from(attachment.queue_pairs).unwrap_or(u16::MAX).clamp(1, crate::virtio::PAIRS_MAX),
+            pairs: u16::try_from(attachment.queue_pairs)
+                .unwrap_or(u16::MAX)
+                .clamp(1, crate::virtio::PAIRS_MAX),
         })
     }
 }

@@ -9,8 +9,8 @@ use crate::packet::offload::Gso;
 use crate::packet::parse::{parse, tcp};
 use crate::virtio::front::{Front, FrontOptions};
 use contract::{
-    GroupRule, Mapping, NetworkAcl, Prefix, RouteTable, SecurityGroup, Subnet, Traffic, UnderlayHost, VpcDocument,
-    group_rule,
+    GroupRule, Mapping, NetworkAcl, Prefix, RouteTable, SecurityGroup, Subnet, Traffic, UnderlayHost,
+    VpcDocument, group_rule,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

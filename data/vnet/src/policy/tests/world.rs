@@ -174,7 +174,7 @@ fn table(vpc: usize, number: u64, random: &mut Random) -> RouteTable {
             1 => Target::NextHop(address(vpc, random.below(SUBNETS), 4 + random.below(6), false)),
             2 if vpc < 2 => Target::PeerVpcId(vpc_id(1 - vpc)),
             _ => {
-                let hosts = some(random, 3).map(|host| host as u64 + 1).collect();
+                let hosts = some(random, 3).map(|host| host + 1).collect();
                 Target::Edge(EdgeTarget { kind: 1, hosts })
             }
         };
