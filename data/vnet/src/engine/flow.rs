@@ -213,13 +213,12 @@ impl Flows {
         }
     }
 
-    /// The connections that a packet with this hash most likely needs.
+    /// The entry that a packet with this hash most likely needs, and whether its connections are wanted too.
     #[inline]
-    pub fn likely_slots(&self, hash: u64, now_s: u32) -> Option<[Slot; 2]> {
+    pub fn likely(&self, hash: u64, now_s: u32) -> Option<(&Entry, bool)> {
         let home = self.home(hash);
-        let wanted =
-            self.keys.get(home).is_some_and(|key| key.taken && !(key.settled && key.used_s == now_s));
-        self.entries.get(home).filter(|_| wanted).map(|entry| entry.slots)
+        let key = self.keys.get(home).filter(|key| key.taken)?;
+        Some((self.entries.get(home)?, !(key.settled && key.used_s == now_s)))
     }
 
     /// Whether the connections of a flow need not be looked at for an ordinary packet.

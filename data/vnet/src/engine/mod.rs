@@ -24,7 +24,7 @@ pub mod flow;
 mod fragment;
 pub mod hash;
 pub mod limit;
-mod memory;
+pub mod memory;
 pub mod port;
 pub mod segment;
 mod slow;
@@ -288,8 +288,12 @@ impl Engine {
                 *read = Some(result);
             }
             for read in reads.iter().flatten().flatten() {
-                for slot in self.flows.likely_slots(read.hash, now.seconds()).into_iter().flatten() {
-                    self.connections.prefetch(slot);
+                let Some((entry, connections)) = self.flows.likely(read.hash, now.seconds()) else {
+                    continue;
+                };
+                entry.validity.iter().for_each(|validity| policy.expect(validity));
+                if connections {
+                    entry.slots.into_iter().for_each(|slot| self.connections.prefetch(slot));
                 }
             }
             for (read, packet) in reads.iter().flatten().zip(stride) {
