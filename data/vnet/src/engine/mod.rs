@@ -170,6 +170,8 @@ struct Read {
     headers: Headers,
     key: FlowKey,
     hash: u64,
+    /// Where its flow was in the table when the stride began.
+    located: Option<usize>,
     refused: Option<DropReason>,
 }
 
@@ -288,10 +290,11 @@ impl Engine {
                 self.read(packet, read);
                 self.flows.prefetch(read.hash);
             }
-            for read in reads.iter().take(stride.len()) {
-                let Some((entry, connections)) = self.flows.likely(read.hash, now.seconds()) else {
-                    continue;
-                };
+            for read in reads.iter_mut().take(stride.len()) {
+                read.located = self.flows.locate(&read.key, read.hash);
+            }
+            for at in reads.iter().take(stride.len()).filter_map(|read| read.located) {
+                let Some((entry, connections)) = self.flows.likely(at, now.seconds()) else { continue };
                 entry.validity.iter().for_each(|validity| policy.expect(validity));
                 if connections {
                     entry.slots.into_iter().for_each(|slot| self.connections.prefetch(slot));
@@ -374,7 +377,7 @@ impl Engine {
         let segment = segment_of(&read.headers);
         if read.headers.kind == Kind::Ip
             && read.headers.fragment.is_none()
-            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge)
+            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge, read.located)
             && self.stands(policy, now, packet, at, segment)
         {
             return self.carry(at, now, packet, &read.headers, of, made);

@@ -70,7 +70,7 @@ impl Engine {
         };
         let headers = &read.headers;
         if headers.fragment.is_some()
-            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge)
+            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge, None)
             && self.stands(policy, now, packet, at, segment_of(headers))
         {
             return self.carry(at, now, packet, headers, of, made);

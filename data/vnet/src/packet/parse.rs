@@ -187,12 +187,21 @@ pub fn parse_into(head: &[u8], length: u32, headers: &mut Headers) -> Result<(),
     let (destination, rest) = head.split_first_chunk::<6>().ok_or(DropReason::Malformed)?;
     let (source, rest) = rest.split_first_chunk::<6>().ok_or(DropReason::Malformed)?;
     let ethertype = *rest.first_chunk::<2>().ok_or(DropReason::Malformed)?;
-    *headers = Headers { ethernet: (Mac(*source), Mac(*destination)), end: length, ..EMPTY };
+    // Field by field: a whole one would be put together elsewhere, and copied before its parts have arrived there.
+    headers.kind = Kind::Ip;
+    headers.ethernet = (Mac(*source), Mac(*destination));
+    headers.ipv6 = false;
+    headers.ports = (0, 0);
+    headers.icmp = (0, 0);
+    headers.end = length;
+    headers.tcp_flags = 0;
+    headers.dont_fragment = true;
+    headers.fragment = None;
     match u16::from_be_bytes(ethertype) {
         ethertype::IPV4 => ipv4(head, length, headers)?,
         ethertype::IPV6 => ipv6(head, length, headers)?,
         ethertype::ARP => {
-            headers.kind = Kind::Arp;
+            *headers = Headers { kind: Kind::Arp, ethernet: headers.ethernet, end: length, ..EMPTY };
             return Ok(());
         }
         _ => return Err(DropReason::Unsupported),
