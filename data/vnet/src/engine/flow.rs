@@ -10,7 +10,7 @@ use super::port::PortStamp;
 use super::verdict::{Knowledge, PortIndex, Validity, Vni};
 use crate::packet::parse::{Headers, address};
 use crate::packet::{Flow, geneve};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Slots in which a key can be.
 pub const WINDOW: usize = 8;
@@ -126,7 +126,12 @@ impl Entry {
     /// The other host.
     #[inline]
     pub fn underlay(&self) -> SocketAddr {
-        SocketAddr::new(Ipv6Addr::from(self.host).to_canonical(), self.host_port)
+        match self.host {
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d] => {
+                SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), self.host_port).into()
+            }
+            octets => SocketAddrV6::new(octets.into(), self.host_port, 0, 0).into(),
+        }
     }
 }
 
@@ -200,26 +205,42 @@ impl Flows {
         hash as usize & self.mask
     }
 
-    /// Begins to load what a flow with this hash most likely has.
+    /// Begins to load what a flow with this hash most likely has: its key at its home or behind it, its entry there.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
         let home = self.home(hash);
-        if let Some(key) = self.keys.get(home) {
-            prefetch(key);
+        if let Some([first, second]) = self.keys.get(home..).and_then(|keys| keys.first_chunk::<2>()) {
+            prefetch(first);
+            prefetch(second);
         }
-        if let Some(entry) = self.entries.get(home) {
+        self.prefetch_entry(home);
+    }
+
+    /// Begins to load an entry.
+    #[inline]
+    fn prefetch_entry(&self, at: usize) {
+        if let Some(entry) = self.entries.get(at) {
             prefetch(&entry.validity);
             prefetch(&entry.geneve);
         }
     }
 
-    /// The connections that a packet with this hash most likely needs.
+    /// Where a key is now, whatever its entry rests on; and begins to load that, if it was not foreseen.
     #[inline]
-    pub fn likely_slots(&self, hash: u64, now_s: u32) -> Option<[Slot; 2]> {
+    pub fn locate(&self, key: &FlowKey, hash: u64) -> Option<usize> {
         let home = self.home(hash);
-        let wanted =
-            self.keys.get(home).is_some_and(|key| key.taken && !(key.settled && key.used_s == now_s));
-        self.entries.get(home).filter(|_| wanted).map(|entry| entry.slots)
+        let window = self.keys.get(home..home + WINDOW)?;
+        let at = home + window.iter().position(|slot| slot.is(key))?;
+        if at != home {
+            self.prefetch_entry(at);
+        }
+        Some(at)
+    }
+
+    /// An entry, and whether its connections are wanted too.
+    #[inline]
+    pub fn likely(&self, at: usize, now_s: u32) -> Option<(&Entry, bool)> {
+        Some((self.entries.get(at)?, !self.is_settled(at, now_s)))
     }
 
     /// Whether the connections of a flow need not be looked at for an ordinary packet.
@@ -238,13 +259,18 @@ impl Flows {
         }
     }
 
-    /// Where a flow's entry is, if it has one, decided for a sender that knew the same.
+    /// Where a flow's entry is, if it has one, decided for a sender that knew the same. `located` is where it was.
     #[inline]
-    pub fn find(&self, key: &FlowKey, hash: u64, knowledge: Knowledge) -> Option<usize> {
-        let home = self.home(hash);
-        let window = self.keys.get(home..home + WINDOW)?;
-        let at = window.iter().position(|slot| slot.is(key))?;
-        window.get(at).filter(|slot| slot.knowledge == knowledge).map(|_| home + at)
+    pub fn find(
+        &self,
+        key: &FlowKey,
+        hash: u64,
+        knowledge: Knowledge,
+        located: Option<usize>,
+    ) -> Option<usize> {
+        let is_at = |at: usize| self.keys.get(at).is_some_and(|slot| slot.is(key));
+        let at = located.filter(|at| is_at(*at)).or_else(|| self.locate(key, hash))?;
+        self.keys.get(at).filter(|slot| slot.knowledge == knowledge).map(|_| at)
     }
 
     /// An entry, and the note that it was used.

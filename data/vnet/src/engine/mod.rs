@@ -24,7 +24,7 @@ pub mod flow;
 mod fragment;
 pub mod hash;
 pub mod limit;
-mod memory;
+pub mod memory;
 pub mod port;
 pub mod segment;
 mod slow;
@@ -164,12 +164,15 @@ fn refused(port: impl Into<Option<PortIndex>>, reason: DropReason) -> Refused {
     Refused { port: port.into(), reason }
 }
 
-/// A packet whose head has been read.
-#[derive(Clone, Copy)]
+/// A packet whose head has been read; if it could not be, why.
+#[derive(Clone, Copy, Default)]
 struct Read {
     headers: Headers,
     key: FlowKey,
     hash: u64,
+    /// Where its flow was in the table when the stride began.
+    located: Option<usize>,
+    refused: Option<DropReason>,
 }
 
 /// The engine of one loop.
@@ -181,6 +184,8 @@ pub struct Engine {
     ports: Ports,
     /// Of packets from the underlay that belong to no port.
     switch: Counters,
+    /// A place for what is read of a stride.
+    reads: Vec<Read>,
 }
 
 /// Packets whose memory is fetched before the first of them is decided on.
@@ -196,6 +201,7 @@ impl Engine {
             connections,
             ports: Ports::default(),
             switch: Counters::default(),
+            reads: vec![Read::default(); STRIDE],
         }
     }
 
@@ -277,30 +283,32 @@ impl Engine {
         packets: &mut [Packet],
         made: &mut Vec<Made>,
     ) {
+        let mut reads = std::mem::take(&mut self.reads);
         let mut of = 0;
         for stride in packets.chunks_mut(STRIDE) {
-            let mut reads = [const { None }; STRIDE];
             for (read, packet) in reads.iter_mut().zip(stride.iter()) {
-                let result = self.read(packet);
-                if let Ok(read) = &result {
-                    self.flows.prefetch(read.hash);
-                }
-                *read = Some(result);
+                self.read(packet, read);
+                self.flows.prefetch(read.hash);
             }
-            for read in reads.iter().flatten().flatten() {
-                for slot in self.flows.likely_slots(read.hash, now.seconds()).into_iter().flatten() {
-                    self.connections.prefetch(slot);
+            for read in reads.iter_mut().take(stride.len()) {
+                read.located = self.flows.locate(&read.key, read.hash);
+            }
+            for at in reads.iter().take(stride.len()).filter_map(|read| read.located) {
+                let Some((entry, connections)) = self.flows.likely(at, now.seconds()) else { continue };
+                entry.validity.iter().for_each(|validity| policy.expect(validity));
+                if connections {
+                    entry.slots.into_iter().for_each(|slot| self.connections.prefetch(slot));
                 }
             }
-            for (read, packet) in reads.iter().flatten().zip(stride) {
-                let result = self.packet(policy, now, packet, read, of, made);
-                packet.outcome = result.unwrap_or_else(|refused| {
+            for (read, packet) in reads.iter().zip(stride) {
+                if let Err(refused) = self.packet(policy, now, packet, read, of, made) {
                     self.count_drop(refused);
-                    Outcome::Drop(refused.reason)
-                });
+                    packet.outcome = Outcome::Drop(refused.reason);
+                }
                 of += 1;
             }
         }
+        self.reads = reads;
     }
 
     fn count_drop(&mut self, refused: Refused) {
@@ -310,18 +318,15 @@ impl Engine {
 
     /// Reads a packet's head.
     #[inline]
-    fn read(&self, packet: &Packet) -> Result<Read, Refused> {
-        let port = match packet.origin {
-            Origin::Port(port) => Some(port),
-            Origin::Underlay { .. } => None,
+    fn read(&self, packet: &Packet, read: &mut Read) {
+        let parsed = parse::parse_into(packet.head.bytes(), packet.length, &mut read.headers);
+        read.refused = match parsed {
+            Err(reason) => Some(reason),
+            Ok(()) if !packet.offload.fits(&read.headers, packet.head.len()) => Some(DropReason::Malformed),
+            Ok(()) => None,
         };
-        let failed = |reason| refused(port, reason);
-        let headers = parse::parse(packet.head.bytes(), packet.length).map_err(failed)?;
-        if !packet.offload.fits(&headers, packet.head.len()) {
-            return Err(failed(DropReason::Malformed));
-        }
-        let key = self.flow_key(&packet.origin, &headers);
-        Ok(Read { hash: self.key.hash(&key), key, headers })
+        read.key = self.flow_key(&packet.origin, &read.headers);
+        read.hash = self.key.hash(&read.key);
     }
 
     #[inline]
@@ -341,30 +346,29 @@ impl Engine {
         policy: &P,
         now: Nanos,
         packet: &mut Packet,
-        read: &Result<Read, Refused>,
+        read: &Read,
         of: usize,
         made: &mut Vec<Made>,
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<(), Refused> {
+        let mut from = None;
         if let Origin::Port(index) = packet.origin {
             let port = self.ports.get_mut(index).ok_or(refused(None, DropReason::NoMapping))?;
-            let (count, bytes) = match read {
-                Ok(read) => on_the_wire(packet, &read.headers),
-                Err(_) => (1, packet.length),
+            let (count, bytes) = match read.refused {
+                None => on_the_wire(packet, &read.headers),
+                Some(_) => (1, packet.length),
             };
             port.counters.sent.add(count, bytes);
             if !port.send.take(now, count, bytes) {
                 return Err(refused(index, DropReason::RateLimit));
             }
-            if let Ok(read) = read
-                && read.headers.ethernet.0 != port.config.mac
-            {
+            if read.refused.is_none() && read.headers.ethernet.0 != port.config.mac {
                 return Err(refused(index, DropReason::SpoofedMac));
             }
+            from = Some(index);
         }
-        let read = match read {
-            Ok(read) => read,
-            Err(refused) => return Err(*refused),
-        };
+        if let Some(reason) = read.refused {
+            return Err(refused(from, reason));
+        }
         packet.rest = packet.head.len() as u32..read.headers.end.max(packet.head.len() as u32);
         let knowledge = match packet.origin {
             Origin::Underlay { knowledge, .. } => knowledge,
@@ -373,7 +377,7 @@ impl Engine {
         let segment = segment_of(&read.headers);
         if read.headers.kind == Kind::Ip
             && read.headers.fragment.is_none()
-            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge)
+            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge, read.located)
             && self.stands(policy, now, packet, at, segment)
         {
             return self.carry(at, now, packet, &read.headers, of, made);
@@ -423,7 +427,7 @@ impl Engine {
         headers: &Headers,
         of: usize,
         made: &mut Vec<Made>,
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<(), Refused> {
         let segment = segment_of(headers);
         let settled = segment.is_ordinary() && self.flows.is_settled(at, now.seconds());
         let Some(entry) = self.flows.use_entry(at, now.seconds()) else {
@@ -462,11 +466,11 @@ impl Engine {
         &mut self,
         entry: &Entry,
         now: Nanos,
-        packet: &Packet,
+        packet: &mut Packet,
         headers: &Headers,
         of: usize,
         made: &mut Vec<Made>,
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<(), Refused> {
         let Origin::Port(index) = packet.origin else {
             return Err(refused(entry.hop, DropReason::TooBig));
         };
@@ -479,11 +483,12 @@ impl Engine {
                 let mut part = Packet::new(piece.head, length, Offload::NONE, packet.origin);
                 part.rest = piece.rest;
                 let part_headers = Headers { end: length, ..*headers };
-                part.outcome = emit(&mut self.ports, &mut entry, now, &mut part, &part_headers)?;
+                emit(&mut self.ports, &mut entry, now, &mut part, &part_headers)?;
                 made.push(Made { of, packet: part });
             }
             if made.len() > before {
-                return Ok(Outcome::Replaced);
+                packet.outcome = Outcome::Replaced;
+                return Ok(());
             }
         }
         let Some(port) = self.ports.get_mut(index) else { return Err(refused(None, DropReason::TooBig)) };
@@ -531,7 +536,7 @@ fn ip_length(packet: &Packet, headers: &Headers) -> u32 {
     whole.min(u32::from(headers.payload) - ETHERNET as u32 + u32::from(packet.offload.gso_size))
 }
 
-/// Gives a packet its new header and counts it.
+/// Gives a packet its new header, says where it goes, and counts it.
 #[inline]
 fn emit(
     ports: &mut Ports,
@@ -539,9 +544,9 @@ fn emit(
     now: Nanos,
     packet: &mut Packet,
     headers: &Headers,
-) -> Result<Outcome, Refused> {
+) -> Result<(), Refused> {
     let (count, bytes) = on_the_wire(packet, headers);
-    let outcome = if entry.way == Way::ToHost {
+    packet.outcome = if entry.way == Way::ToHost {
         Outcome::Host { underlay: entry.underlay(), source_port: entry.source_port }
     } else {
         let port: &mut Port = ports.get_mut(entry.hop).ok_or(refused(None, DropReason::NotHere))?;
@@ -564,7 +569,7 @@ fn emit(
     }
     entry.packets += u64::from(count);
     entry.bytes += u64::from(bytes);
-    Ok(outcome)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -48,13 +48,12 @@ impl Engine {
         mut read: Read,
         of: usize,
         made: &mut Vec<Made>,
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<(), Refused> {
         let origin = packet.origin;
         if read.headers.kind == Kind::Arp {
-            return match origin {
-                Origin::Port(port) => Ok(Outcome::Local(port)),
-                Origin::Underlay { .. } => Err(refused(None, DropReason::Unsupported)),
-            };
+            let Origin::Port(port) = origin else { return Err(refused(None, DropReason::Unsupported)) };
+            packet.outcome = Outcome::Local(port);
+            return Ok(());
         }
         if read.headers.fragment.is_some() {
             self.fragment(policy, now, packet, &mut read)?;
@@ -62,7 +61,8 @@ impl Engine {
         if let Origin::Port(port) = origin
             && self.is_local(port, &read.headers)
         {
-            return Ok(Outcome::Local(port));
+            packet.outcome = Outcome::Local(port);
+            return Ok(());
         }
         let knowledge = match origin {
             Origin::Underlay { knowledge, .. } => knowledge,
@@ -70,7 +70,7 @@ impl Engine {
         };
         let headers = &read.headers;
         if headers.fragment.is_some()
-            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge)
+            && let Some(at) = self.flows.find(&read.key, read.hash, knowledge, None)
             && self.stands(policy, now, packet, at, segment_of(headers))
         {
             return self.carry(at, now, packet, headers, of, made);
@@ -99,7 +99,7 @@ impl Engine {
         headers: &Headers,
         of: usize,
         made: &mut Vec<Made>,
-    ) -> Result<Outcome, Refused> {
+    ) -> Result<(), Refused> {
         if ip_length(packet, headers) > u32::from(entry.mtu) {
             return self.too_big(&entry, now, packet, headers, of, made);
         }

@@ -83,6 +83,11 @@ pub trait Policy {
     /// Whether an answer still holds. On the way of every packet.
     fn holds(&self, validity: &Validity) -> bool;
 
+    /// [`Policy::holds`] will be asked about this soon: what it looks at may be fetched into the cache.
+    fn expect(&self, validity: &Validity) {
+        let _ = validity;
+    }
+
     /// What is to be said of this switch's knowledge with packets of a flow that goes to another host.
     fn knowledge(&self, vni: Vni, flow: &Flow) -> Knowledge {
         let _ = (vni, flow);
