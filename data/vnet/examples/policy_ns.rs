@@ -12,6 +12,7 @@ use contract::{
     AclEntry, EdgeTarget, Generation, GroupRule, Mapping, NetworkAcl, PortAssignment, PortsDocument, Prefix,
     Route, RouteTable, SecurityGroup, Subnet, ToSwitch, Traffic, UnderlayHost, VpcDocument, to_switch,
 };
+use prost::Message;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -73,7 +74,7 @@ fn mapping(number: u32) -> Mapping {
     Mapping {
         address: address(number).octets().to_vec(),
         mac: vec![2, 0, a, b, c, d],
-        host: number % HOSTS,
+        host: u64::from(number % HOSTS),
         groups: groups_of(number),
         version: 1,
     }
@@ -92,7 +93,7 @@ fn document(interfaces: u32) -> VpcDocument {
     let mut routes: Vec<Route> = (0..ROUTES - 1)
         .map(|number| Route {
             destination: prefix(0xac10_0000 + (number << 6), 20 + number % 9).map(Destination::Prefix),
-            target: Some(Target::Edge(EdgeTarget { kind: 2, hosts: vec![number % HOSTS] })),
+            target: Some(Target::Edge(EdgeTarget { kind: 2, hosts: vec![u64::from(number % HOSTS)] })),
             target_id: format!("nat-{number:017x}"),
         })
         .collect();
@@ -121,7 +122,7 @@ fn document(interfaces: u32) -> VpcDocument {
         hosts: (0..HOSTS)
             .map(|number| {
                 let [.., high, low] = (number + 1).to_be_bytes();
-                UnderlayHost { number, address: vec![127, 1, high, low], port: 6081 }
+                UnderlayHost { number: number.into(), address: vec![127, 1, high, low], port: 6081 }
             })
             .collect(),
         ..VpcDocument::default()
@@ -287,7 +288,9 @@ fn main() {
     let mut next = changes.iter();
     measure("a rule of one group changes", 1, || policy.vpc_apply(next.next().unwrap()));
     let changes: Vec<_> = (0..15)
-        .map(|_| change(&|turn, change| change.mappings = vec![Mapping { host: turn, ..mapping(77) }]))
+        .map(|_| {
+            change(&|turn, change| change.mappings = vec![Mapping { host: u64::from(turn), ..mapping(77) }])
+        })
         .collect();
     let mut next = changes.iter();
     measure("a mapping moves", 1, || policy.vpc_apply(next.next().unwrap()));
@@ -340,7 +343,7 @@ fn documents(whole: &VpcDocument, ports: &[PortAssignment]) {
     say(to_switch::Message::Ports(ports));
     let document = VpcDocument { generation: generation(1), ..whole.clone() };
     let begun = Instant::now();
-    say(to_switch::Message::Vpc(document));
+    say(to_switch::Message::Vpc(document.encode_to_vec().into()));
     println!(
         "{:<52} {:>9.1} us",
         "take a whole document, checked and persisted",
@@ -350,13 +353,17 @@ fn documents(whole: &VpcDocument, ports: &[PortAssignment]) {
     let bytes = disk.files()[VPC];
     measure("take a mapping's move, checked and persisted", 1, || {
         revision += 1;
-        say(to_switch::Message::Vpc(VpcDocument {
-            vpc_id: VPC.into(),
-            generation: generation(revision),
-            base: generation(revision - 1),
-            mappings: vec![Mapping { host: revision as u32, ..mapping(77) }],
-            ..VpcDocument::default()
-        }));
+        say(to_switch::Message::Vpc(
+            VpcDocument {
+                vpc_id: VPC.into(),
+                generation: generation(revision),
+                base: generation(revision - 1),
+                mappings: vec![Mapping { host: revision, ..mapping(77) }],
+                ..VpcDocument::default()
+            }
+            .encode_to_vec()
+            .into(),
+        ));
     });
     println!("on disk {bytes} bytes, {} more a move", (disk.files()[VPC] - bytes) / 15);
     disk.kill();

@@ -10,6 +10,7 @@ use base::clock::Timestamp;
 use base::disk::memory::MemoryDisk;
 use base::random::Random;
 use contract::{Mapping, PortAssignment, PortsDocument, ToSwitch, UnderlayHost, VpcDocument, to_switch};
+use prost::Message;
 use std::collections::BTreeMap;
 use vnet::document::{DocumentDirectory, Documents, Effect, Event, Limits, SwitchIdentity};
 use vnet::engine::verdict::{Initiator, Policy, PortIndex, Vni};
@@ -40,9 +41,10 @@ pub fn fuzz(data: &[u8]) {
     let Some((mut documents, mut directory)) = start(&disk) else { return };
     asks(&documents);
     // It can be told everything anew by a restored store, whatever it believed.
-    for message in
-        [to_switch::Message::Ports(ports_document(u64::MAX)), to_switch::Message::Vpc(vpc_document(u64::MAX))]
-    {
+    for message in [
+        to_switch::Message::Ports(ports_document(u64::MAX)),
+        to_switch::Message::Vpc(vpc_document(u64::MAX).encode_to_vec().into()),
+    ] {
         say(&mut documents, &mut directory, message);
     }
     asks(&documents);
@@ -210,9 +212,9 @@ fn files() -> BTreeMap<String, Vec<u8>> {
     };
     for message in [
         to_switch::Message::Ports(ports_document(1)),
-        to_switch::Message::Vpc(vpc_document(1)),
+        to_switch::Message::Vpc(vpc_document(1).encode_to_vec().into()),
         to_switch::Message::Ports(ports),
-        to_switch::Message::Vpc(vpc),
+        to_switch::Message::Vpc(vpc.encode_to_vec().into()),
     ] {
         say(&mut documents, &mut directory, message);
     }

@@ -271,9 +271,9 @@ impl Element for Mapping {
 }
 
 impl Element for UnderlayHost {
-    type Key = u32;
+    type Key = u64;
 
-    fn key(&self) -> u32 {
+    fn key(&self) -> u64 {
         self.number
     }
 

@@ -47,7 +47,7 @@ struct Touched {
     /// Interned groups with other rules than before.
     groups: BTreeSet<u32>,
     lists: BTreeSet<u32>,
-    hosts: BTreeSet<u32>,
+    hosts: BTreeSet<u64>,
     cidrs: bool,
     /// A port may be bound to something else.
     ports: bool,

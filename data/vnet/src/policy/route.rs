@@ -63,7 +63,7 @@ impl RouteTable {
         stored: StoredTable,
         cidrs: &[Prefix],
         lists: &BTreeMap<u32, PrefixList>,
-        underlay: impl Fn(u32) -> Option<SocketAddr>,
+        underlay: impl Fn(u64) -> Option<SocketAddr>,
     ) -> RouteTable {
         let local = |prefix: &Prefix| Route {
             prefix: *prefix,
@@ -132,7 +132,7 @@ impl RouteTable {
     }
 
     /// Whether a route leads to this host as an edge.
-    pub fn refers_to_host(&self, number: u32) -> bool {
+    pub fn refers_to_host(&self, number: u64) -> bool {
         self.stored.routes.iter().any(|route| match &route.target {
             Some(StoredTarget::Edge(edge)) => edge.hosts.contains(&number),
             _ => false,
@@ -145,7 +145,7 @@ impl RouteTable {
     }
 }
 
-fn target_read(stored: Option<&StoredTarget>, underlay: &impl Fn(u32) -> Option<SocketAddr>) -> Target {
+fn target_read(stored: Option<&StoredTarget>, underlay: &impl Fn(u64) -> Option<SocketAddr>) -> Target {
     match stored {
         Some(StoredTarget::Edge(edge)) => {
             Target::Edge(edge.hosts.iter().filter_map(|host| underlay(*host)).collect())

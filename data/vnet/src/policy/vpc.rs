@@ -69,7 +69,7 @@ pub struct SubnetPlaces {
 #[derive(Debug, Default)]
 pub struct Hosts {
     slots: Vec<Option<SocketAddr>>,
-    by_number: BTreeMap<u32, u32>,
+    by_number: BTreeMap<u64, u32>,
     free: Vec<u32>,
 }
 
@@ -116,17 +116,17 @@ impl Hosts {
         self.slots.get(slot as usize).copied().flatten()
     }
 
-    pub fn by_number(&self, number: u32) -> Option<SocketAddr> {
+    pub fn by_number(&self, number: u64) -> Option<SocketAddr> {
         self.address(*self.by_number.get(&number)?)
     }
 
     /// The slot of a number that the document names; an unknown one is a host without an address.
-    pub fn slot(&self, number: u32) -> u32 {
+    pub fn slot(&self, number: u64) -> u32 {
         self.by_number.get(&number).copied().unwrap_or(u32::MAX)
     }
 
     /// Returns its slot if anything changes.
-    pub fn set(&mut self, number: u32, address: SocketAddr) -> Option<u32> {
+    pub fn set(&mut self, number: u64, address: SocketAddr) -> Option<u32> {
         let slot = *self.by_number.entry(number).or_insert_with(|| {
             self.free.pop().unwrap_or_else(|| {
                 self.slots.push(None);
@@ -140,7 +140,7 @@ impl Hosts {
     }
 
     /// Returns the slot that it had.
-    pub fn remove(&mut self, number: u32) -> Option<u32> {
+    pub fn remove(&mut self, number: u64) -> Option<u32> {
         let slot = self.by_number.remove(&number)?;
         if let Some(held) = self.slots.get_mut(slot as usize) {
             *held = None;

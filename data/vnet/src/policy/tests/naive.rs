@@ -249,7 +249,7 @@ fn inside(subnet: &Subnet, address: IpAddr) -> bool {
     [&subnet.cidr, &subnet.cidr_ipv6].into_iter().flatten().any(|prefix| contains(prefix, address))
 }
 
-fn underlay(vpc: &VpcDocument, number: u32) -> Option<SocketAddr> {
+fn underlay(vpc: &VpcDocument, number: u64) -> Option<SocketAddr> {
     let host = vpc.hosts.iter().find(|host| host.number == number)?;
     let address: [u8; 4] = host.address[..].try_into().unwrap();
     Some(SocketAddr::new(address.into(), host.port as u16))

@@ -55,7 +55,7 @@ fn route(destination: &str, target: Target, target_id: &str) -> Route {
     Route { destination, target: Some(target), target_id: target_id.into() }
 }
 
-fn mapping(address: [u8; 4], host: u32, groups: &[u32]) -> Mapping {
+fn mapping(address: [u8; 4], host: u64, groups: &[u32]) -> Mapping {
     let mac = vec![2, 0, address[0], address[1], address[2], address[3]];
     Mapping { address: address.to_vec(), mac, host, groups: groups.to_vec(), version: 1 }
 }
@@ -79,7 +79,7 @@ fn document_new() -> VpcDocument {
     let everyone = || vec![entry(100, true, "0.0.0.0/0", all())];
     let acl =
         |number| NetworkAcl { acl_id: format!("acl-{number}"), ingress: everyone(), egress: everyone() };
-    let host = |number: u32| UnderlayHost { number, address: vec![127, 0, 0, number as u8], port: 6081 };
+    let host = |number: u64| UnderlayHost { number, address: vec![127, 0, 0, number as u8], port: 6081 };
     VpcDocument {
         vpc_id: VPC.into(),
         vni: 1,
@@ -458,7 +458,7 @@ fn a_change_reaches_exactly_what_rests_on_it() {
         [false; 4]
     );
     // A host: flows to what is there, and to it as an edge (for which the route table stands).
-    let moved = |number: u32| UnderlayHost { number, address: vec![127, 0, 0, 100], port: 6081 };
+    let moved = |number: u64| UnderlayHost { number, address: vec![127, 0, 0, 100], port: 6081 };
     assert_eq!(
         holds_after(|policy| policy.vpc_apply(&changed(|document| document.hosts = vec![moved(2)]))),
         [true, false, true, false]

@@ -174,7 +174,7 @@ fn table(vpc: usize, number: u64, random: &mut Random) -> RouteTable {
             1 => Target::NextHop(address(vpc, random.below(SUBNETS), 4 + random.below(6), false)),
             2 if vpc < 2 => Target::PeerVpcId(vpc_id(1 - vpc)),
             _ => {
-                let hosts = some(random, 3).map(|host| host as u32 + 1).collect();
+                let hosts = some(random, 3).map(|host| host + 1).collect();
                 Target::Edge(EdgeTarget { kind: 1, hosts })
             }
         };
@@ -227,10 +227,10 @@ fn mac(random: &mut Random) -> Vec<u8> {
 fn mapping(vpc: usize, address: Vec<u8>, random: &mut Random) -> Mapping {
     let _ = vpc;
     let groups = (0..GROUPS as u32).filter(|_| random.chance(0.4)).collect();
-    Mapping { address, mac: mac(random), host: random.below(4) as u32, groups, version: 1 }
+    Mapping { address, mac: mac(random), host: random.below(4), groups, version: 1 }
 }
 
-fn host(number: u32, random: &mut Random) -> UnderlayHost {
+fn host(number: u64, random: &mut Random) -> UnderlayHost {
     let last = if random.chance(0.5) { number as u8 + 1 } else { 1 + random.below(5) as u8 };
     UnderlayHost { number, address: vec![127, 0, 0, last], port: 6081 }
 }
@@ -362,7 +362,7 @@ fn change_some(at: usize, held: &mut VpcDocument, change: &mut VpcDocument, rand
             }
         }
         6 => {
-            let new = host(random.below(4) as u32, random);
+            let new = host(random.below(4), random);
             replace(&mut held.hosts, new.clone(), |a, b| a.number == b.number);
             replace(&mut change.hosts, new, |a, b| a.number == b.number);
         }
