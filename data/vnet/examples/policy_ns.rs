@@ -7,12 +7,12 @@ use base::clock::Timestamp;
 use base::disk::memory::MemoryDisk;
 use base::random::Random;
 use contract::group_rule::Peer;
-use contract::prost::Message as _;
 use contract::route::{Destination, Target};
 use contract::{
     AclEntry, EdgeTarget, Generation, GroupRule, Mapping, NetworkAcl, PortAssignment, PortsDocument, Prefix,
     Route, RouteTable, SecurityGroup, Subnet, ToSwitch, Traffic, UnderlayHost, VpcDocument, to_switch,
 };
+use prost::Message;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -122,7 +122,7 @@ fn document(interfaces: u32) -> VpcDocument {
         hosts: (0..HOSTS)
             .map(|number| {
                 let [.., high, low] = (number + 1).to_be_bytes();
-                UnderlayHost { number: u64::from(number), address: vec![127, 1, high, low], port: 6081 }
+                UnderlayHost { number: number.into(), address: vec![127, 1, high, low], port: 6081 }
             })
             .collect(),
         ..VpcDocument::default()
@@ -353,14 +353,17 @@ fn documents(whole: &VpcDocument, ports: &[PortAssignment]) {
     let bytes = disk.files()[VPC];
     measure("take a mapping's move, checked and persisted", 1, || {
         revision += 1;
-        let change = VpcDocument {
-            vpc_id: VPC.into(),
-            generation: generation(revision),
-            base: generation(revision - 1),
-            mappings: vec![Mapping { host: revision, ..mapping(77) }],
-            ..VpcDocument::default()
-        };
-        say(to_switch::Message::Vpc(change.encode_to_vec().into()));
+        say(to_switch::Message::Vpc(
+            VpcDocument {
+                vpc_id: VPC.into(),
+                generation: generation(revision),
+                base: generation(revision - 1),
+                mappings: vec![Mapping { host: revision, ..mapping(77) }],
+                ..VpcDocument::default()
+            }
+            .encode_to_vec()
+            .into(),
+        ));
     });
     println!("on disk {bytes} bytes, {} more a move", (disk.files()[VPC] - bytes) / 15);
     disk.kill();

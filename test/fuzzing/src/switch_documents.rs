@@ -11,6 +11,7 @@ use base::disk::memory::MemoryDisk;
 use base::random::Random;
 use contract::prost::Message as _;
 use contract::{Mapping, PortAssignment, PortsDocument, ToSwitch, UnderlayHost, VpcDocument, to_switch};
+use prost::Message;
 use std::collections::BTreeMap;
 use vnet::document::{DocumentDirectory, Documents, Effect, Event, Limits, SwitchIdentity};
 use vnet::engine::verdict::{Initiator, Policy, PortIndex, Vni};

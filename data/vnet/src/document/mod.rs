@@ -256,6 +256,8 @@ pub struct Documents {
     persist_not_before: Timestamp,
     /// Not empty: why the disk cannot be written.
     disk_failure: String,
+    /// Not empty: why the newest document of some VPC cannot be read.
+    unreadable: String,
     /// What was found damaged, until it has been written anew with a newer document.
     damage: BTreeMap<DocumentName, String>,
     connected: BTreeSet<NetworkInterfaceId>,
@@ -295,6 +297,7 @@ impl Documents {
             ticket_last: 0,
             persist_not_before: Timestamp::default(),
             disk_failure: String::new(),
+            unreadable: String::new(),
             damage,
             connected: BTreeSet::new(),
             removed: BTreeSet::new(),
@@ -374,10 +377,14 @@ impl Documents {
         }
         match message.message {
             Some(to_switch::Message::Ports(document)) => self.ports_said(document),
-            Some(to_switch::Message::Vpc(bytes)) => match VpcDocument::decode(bytes) {
-                Ok(document) => self.vpc_said(document),
+            Some(to_switch::Message::Vpc(bytes)) => match VpcDocument::decode(&bytes[..]) {
+                Ok(document) => {
+                    self.unreadable.clear();
+                    self.vpc_said(document)
+                }
                 Err(error) => {
-                    tracing::warn!(%error, "a VPC's document cannot be read");
+                    tracing::error!(%error, "a VPC's document cannot be decoded");
+                    self.unreadable = format!("a VPC's document cannot be decoded: {error}");
                     false
                 }
             },
@@ -658,6 +665,7 @@ impl Documents {
                 .collect(),
             held: held_back
                 .chain(failure.map(|why| format!("the documents cannot be written: {why}")))
+                .chain(Some(&self.unreadable).filter(|why| !why.is_empty()).cloned())
                 .chain(self.damage.values().cloned())
                 .collect(),
         }

@@ -339,6 +339,22 @@ fn an_emptied_document_cuts_nothing() {
 }
 
 #[test]
+fn a_document_that_was_cut_off_is_told_and_cuts_nothing() {
+    let mut switch = Switch::new();
+    switch.take(said(1, vpc_whole(1, 40)));
+    switch.acts();
+    let bytes = vpc_whole(2, 40).encode_to_vec();
+    for length in 0..bytes.len() {
+        let cut = to_switch::Message::Vpc(bytes[..length].to_vec().into());
+        switch.take(Event::Cell(Box::new(ToSwitch { term: 1, message: Some(cut) })));
+        assert_eq!((switch.acts().len(), switch.vpc_generation()), (0, Some(1)), "{length} bytes");
+    }
+    assert!(switch.status().held.iter().any(|why| why.starts_with("a VPC's document cannot be decoded")));
+    switch.take(said(1, vpc_whole(2, 40)));
+    assert_eq!((switch.vpc_generation(), switch.status().held.len()), (Some(2), 0));
+}
+
+#[test]
 fn a_vpc_without_a_port_is_forgotten_with_its_peers() {
     let mut switch = Switch::new();
     let mut whole = vpc_whole(1, 4);
