@@ -10,6 +10,7 @@
 //!   DIR/hosts/H/{config.toml,tls/,...}    the ledger and the VMs
 //!   DIR/operator/             the operator's certificate
 //!   DIR/images/               the machine images, see [`crate::images`]
+//!   DIR/cache/                packages of images that were built here
 //! ```
 
 use crate::arguments::{Accelerator, At, Up, Vmm};

@@ -4,7 +4,10 @@
 //! As root each VM gets a user id from the configured range, so that a guest that breaks out of its QEMU finds
 //! nobody else's disk. Without root there is one user for the agent and all guests; the status says so.
 //!
-//! Control groups give each VM its share of the processors and bound its memory and threads. Version 1 and the
+//! Control groups give each VM its share of the processors and bound its memory and threads. A VM with network cards
+//! shares its memory with the host's switch (see [`crate::qemu::command`]); a page of it counts to whoever touches it
+//! first, which is the VM but for buffers that a guest has offered and never written. So the limit holds as it is: the
+//! memory has a fixed size, and a switch that fills buffers takes of the VM's account, it adds nothing to it. Version 1 and the
 //! unified hierarchy are both used where they can be written; where neither can, the VM runs without, and the
 //! status says that too.
 

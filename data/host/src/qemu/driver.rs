@@ -220,6 +220,15 @@ async fn happening(running: &mut Option<RunningVm>) -> Happening {
     }
 }
 
+/// Why a process that was started is of no use.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum NoAnswer {
+    #[error("its QEMU did not answer within {} s", START_TIMEOUT.as_secs())]
+    Silent,
+    #[error("its QEMU ended at once: {0}")]
+    Ended(String),
+}
+
 /// A start that waits for the switch.
 struct Waiting {
     spec: Box<VmSpec>,
@@ -333,23 +342,29 @@ impl Worker {
         match started {
             Ok(Ok(Start::Started(started))) => match self.answering(*started, accelerator).await {
                 Ok(()) => Some(VmmEvent::Started),
-                // Between the look and QEMU's own the switch has gone: QEMU waits for it and says nothing.
                 Err(why) => match Card::list(&spec.interfaces) {
-                    Ok(cards) if self.place.vnet.silent(&cards).is_some() => self.wait(spec, cards),
-                    Ok(_) | Err(_) => failed(self.with_log(why)),
+                    // A QEMU waits for its cards and says nothing, if the switch has gone since, or is stuck.
+                    Ok(cards) if !cards.is_empty() && why == NoAnswer::Silent => {
+                        self.wait(spec, cards);
+                        let why = "the host's switch listens, and does not answer its QEMU".into();
+                        Some(VmmEvent::Waiting { why })
+                    }
+                    Ok(_) | Err(_) => failed(self.with_log(why.to_string())),
                 },
             },
-            Ok(Ok(Start::Waiting { cards })) => self.wait(spec, cards),
+            Ok(Ok(Start::Waiting { cards })) => {
+                self.wait(spec, cards);
+                None
+            }
             Ok(Err(error)) => failed(chain(&error)),
             Err(error) => failed(chain(&error)),
         }
     }
 
-    fn wait(&mut self, spec: Box<VmSpec>, cards: Vec<Card>) -> Option<VmmEvent> {
+    fn wait(&mut self, spec: Box<VmSpec>, cards: Vec<Card>) {
         let (since, pause) = (Instant::now(), SWITCH_AGAIN_FIRST);
         self.waiting =
             Some(Waiting { spec, cards, since, look_at: since + pause, pause, said: String::new() });
-        None
     }
 
     /// Starts a VM that waits if the switch is there now; says so if it takes long.
@@ -370,15 +385,13 @@ impl Worker {
     }
 
     /// Takes a process that was started on as soon as it answers, or ends it.
-    async fn answering(&mut self, started: Started, accelerator: Accelerator) -> Result<(), String> {
+    async fn answering(&mut self, started: Started, accelerator: Accelerator) -> Result<(), NoAnswer> {
         let (vm, Started { mut process, uid, cgroup }) = (self.vm, started);
         let pid = Some(process.pid);
         let socket = self.place.directory(vm).join(files::QMP_SOCKET);
         let connected = tokio::select! {
-            qmp = timeout(START_TIMEOUT, connect(&socket)) => qmp.map_err(|_| {
-                format!("its QEMU did not answer within {} s", START_TIMEOUT.as_secs())
-            }),
-            why = process.ended() => Err(format!("its QEMU ended at once: {why}")),
+            qmp = timeout(START_TIMEOUT, connect(&socket)) => qmp.map_err(|_| NoAnswer::Silent),
+            why = process.ended() => Err(NoAnswer::Ended(why)),
         };
         match connected {
             Ok(qmp) => {

@@ -228,6 +228,17 @@ fn cards_set(assignment: &mut VmAssignment, indexes: &[u32]) {
     assignment.spec.as_mut().unwrap().interfaces = indexes.iter().map(interface).collect();
 }
 
+/// Where there is a memory controller, the guest's memory is on its account although the switch could map it.
+fn shared_memory_counts() {
+    let group = Path::new("/sys/fs/cgroup/memory/nephos").join(VM);
+    let Ok(text) = std::fs::read_to_string(group.join("memory.stat")) else {
+        eprintln!("not checked: no memory controller has a group {}", group.display());
+        return;
+    };
+    let shared = text.lines().find_map(|line| line.strip_prefix("shmem ")?.parse::<u64>().ok());
+    assert!(shared > Some(32 << 20), "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_waits_for_the_switch_and_has_the_cards_that_its_assignment_names() {
     const CARDS: &[u8] =
@@ -247,6 +258,11 @@ async fn a_guest_waits_for_the_switch_and_has_the_cards_that_its_assignment_name
     let status = cell.waits(VM, "it says what it waits for", waits).await;
     assert_eq!((status.phase(), status.restarts), (Phase::Starting, 0));
     assert!(guests(directory.path()).is_empty());
+    // It can be stopped while it waits, and waits again.
+    cell.intend(VM, Target::Stopped, |_| {});
+    assert_eq!(cell.reaches(VM, Phase::Stopped).await.stop_cause(), StopCause::PoweredOff);
+    cell.intend(VM, Target::Running, |assignment| assignment.attempt = 2);
+    cell.waits(VM, "it says what it waits for", waits).await;
     let attached = attachments(&vnet);
     assert_eq!((attached.len(), attached[0].instance_id.as_str(), attached[0].queue_pairs), (1, VM, 1));
 
@@ -254,6 +270,7 @@ async fn a_guest_waits_for_the_switch_and_has_the_cards_that_its_assignment_name
     assert_eq!(cell.reaches(VM, Phase::Running).await.message, "");
     cell.console_shows(VM, "cards: eth0 lo").await;
     assert_eq!(switch.connected(), ["eni-00000000000000000"]);
+    shared_memory_counts();
 
     // A card more, and not any more; under another agent, and while the switch is another one.
     drop(switch);
