@@ -9,7 +9,6 @@ use crate::store_log::{CHANGES_MAX, change};
 use base::clock::Timestamp;
 use base::disk::memory::MemoryDisk;
 use base::random::Random;
-use contract::prost::Message as _;
 use contract::{Mapping, PortAssignment, PortsDocument, ToSwitch, UnderlayHost, VpcDocument, to_switch};
 use prost::Message;
 use std::collections::BTreeMap;
