@@ -2,7 +2,7 @@
 //!
 //! The kernel cuts what is sent (`UDP_SEGMENT`) and puts together what arrives (`UDP_GRO`): 40 segments of 1,400
 //! bytes cost it about as much as one datagram, which is the difference between 0.3 and 3 million packets a second
-//! (`examples/rings_ns.rs` measures it). A datagram is sent from where its parts lie.
+//! (`examples/uplink_ns.rs` measures it). A datagram is sent from where its parts lie.
 //!
 //! **Source ports.** RFC 8926 (section 3.3) wants the outer source port to vary by flow, so that the underlay spreads
 //! flows over its paths, in 49152 to 65535. A socket has one port; setting it per datagram needs a raw socket, and

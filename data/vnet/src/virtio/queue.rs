@@ -106,6 +106,9 @@ pub struct Queue {
     indirect: bool,
     /// The region of memory in which the last buffer was.
     hint: usize,
+    /// Descriptors that were read since somebody began to count. Buffers may be empty, so neither bytes nor pieces
+    /// bound the work that a guest makes.
+    walked: u32,
     logging: Option<Logging>,
     broken: Option<RingError>,
 }
@@ -138,6 +141,7 @@ impl Queue {
             event_index: features & feature::EVENT_IDX != 0,
             indirect: features & feature::INDIRECT_DESC != 0,
             hint: 0,
+            walked: 0,
             logging: None,
             broken: None,
         };
@@ -158,6 +162,18 @@ impl Queue {
     /// The memory that its buffers lie in.
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         self.ring.memory()
+    }
+
+    /// Begins to count descriptors.
+    #[inline]
+    pub(crate) fn walked_reset(&mut self) {
+        self.walked = 0;
+    }
+
+    /// How many descriptors have been read since.
+    #[inline]
+    pub(crate) fn walked(&self) -> u32 {
+        self.walked
     }
 
     /// Why it stands still, if it does.
@@ -317,6 +333,7 @@ impl Queue {
         descriptor: &Descriptor,
         show: &mut impl FnMut(Piece),
     ) -> Result<(), RingError> {
+        self.walked = self.walked.saturating_add(1);
         if (descriptor.flags & DESCRIPTOR_WRITE != 0) != (direction == Direction::Write) {
             return Err(RingError::Direction);
         }
