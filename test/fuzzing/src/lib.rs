@@ -14,6 +14,8 @@ pub mod query_decode;
 pub mod sigv4_claim;
 pub mod store_backup;
 pub mod store_log;
+pub mod vnet_vhost_message;
+pub mod vnet_virtio_ring;
 
 /// One target.
 pub struct Target {
@@ -32,4 +34,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sigv4_claim", fuzz: sigv4_claim::fuzz },
     Target { name: "store_backup", fuzz: store_backup::fuzz },
     Target { name: "store_log", fuzz: store_log::fuzz },
+    Target { name: "vnet_vhost_message", fuzz: vnet_vhost_message::fuzz },
+    Target { name: "vnet_virtio_ring", fuzz: vnet_virtio_ring::fuzz },
 ];

@@ -108,6 +108,16 @@ fn store_log() {
 }
 
 #[test]
+fn vnet_vhost_message() {
+    target("vnet_vhost_message");
+}
+
+#[test]
+fn vnet_virtio_ring() {
+    target("vnet_virtio_ring");
+}
+
+#[test]
 fn every_target_is_wrapped_for_libfuzzer_and_tested_here() {
     let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
     let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
