@@ -18,6 +18,8 @@ pub mod switch_documents;
 pub mod vnet_engine;
 pub mod vnet_packet;
 pub mod vnet_service;
+pub mod vnet_vhost_message;
+pub mod vnet_virtio_ring;
 
 /// One target.
 pub struct Target {
@@ -36,8 +38,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sigv4_claim", fuzz: sigv4_claim::fuzz },
     Target { name: "store_backup", fuzz: store_backup::fuzz },
     Target { name: "store_log", fuzz: store_log::fuzz },
-    Target { name: "vnet_service", fuzz: vnet_service::fuzz },
+    Target { name: "switch_documents", fuzz: switch_documents::fuzz },
     Target { name: "vnet_engine", fuzz: vnet_engine::fuzz },
     Target { name: "vnet_packet", fuzz: vnet_packet::fuzz },
-    Target { name: "switch_documents", fuzz: switch_documents::fuzz },
+    Target { name: "vnet_service", fuzz: vnet_service::fuzz },
+    Target { name: "vnet_vhost_message", fuzz: vnet_vhost_message::fuzz },
+    Target { name: "vnet_virtio_ring", fuzz: vnet_virtio_ring::fuzz },
 ];

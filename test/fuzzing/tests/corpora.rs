@@ -108,13 +108,33 @@ fn store_log() {
 }
 
 #[test]
+fn switch_documents() {
+    target("switch_documents");
+}
+
+#[test]
+fn vnet_engine() {
+    target("vnet_engine");
+}
+
+#[test]
+fn vnet_packet() {
+    target("vnet_packet");
+}
+
+#[test]
 fn vnet_service() {
     target("vnet_service");
 }
 
 #[test]
-fn switch_documents() {
-    target("switch_documents");
+fn vnet_vhost_message() {
+    target("vnet_vhost_message");
+}
+
+#[test]
+fn vnet_virtio_ring() {
+    target("vnet_virtio_ring");
 }
 
 #[test]
@@ -128,14 +148,4 @@ fn every_target_is_wrapped_for_libfuzzer_and_tested_here() {
         assert!(wrapper.contains(&format!("fuzzing::{name}::fuzz(data)")), "fuzz_targets lacks {name}");
         assert!(here.contains(&format!("target(\"{name}\")")), "{name} has no test");
     }
-}
-
-#[test]
-fn vnet_engine() {
-    target("vnet_engine");
-}
-
-#[test]
-fn vnet_packet() {
-    target("vnet_packet");
 }

@@ -35,8 +35,6 @@ pub enum MemoryError {
     Extent { guest: u64, size: u64 },
     #[error("pieces of memory at {0:#x} and {1:#x} overlap")]
     Overlap(u64, u64),
-    #[error("no piece of memory is at {0:#x}")]
-    NotThere(u64),
     #[error("its file has {found:#x} bytes, and it needs {needed:#x}")]
     FileTooShort { found: u64, needed: u64 },
     #[error("its file may be shortened: it is not sealed (QEMU: memory-backend-memfd with seal=on)")]
@@ -148,22 +146,22 @@ impl Memory {
         Memory::of(mapped)
     }
 
-    /// This memory, with one region more.
+    /// This memory, with one region more. One that it has is mapped anew: QEMU 7.2 adds each region once for every
+    /// pair of queues.
     pub fn with(&self, region: Region, file: &OwnedFd) -> Result<Memory, MemoryError> {
-        let mut regions = self.regions.clone();
+        let mut regions = self.regions_but(&region);
         regions.push((region, Arc::new(Mapping::new(file, region.offset, region.size)?)));
         Memory::of(regions)
     }
 
-    /// This memory, without one region.
+    /// This memory, without one region. For the same reason it may be gone already.
     pub fn without(&self, region: &Region) -> Result<Memory, MemoryError> {
-        let mut regions = self.regions.clone();
-        let is_it = |known: &Region| {
-            (known.guest, known.size, known.user) == (region.guest, region.size, region.user)
-        };
-        let at = regions.iter().position(|(known, _)| is_it(known));
-        regions.remove(at.ok_or(MemoryError::NotThere(region.guest))?);
-        Memory::of(regions)
+        Memory::of(self.regions_but(region))
+    }
+
+    fn regions_but(&self, region: &Region) -> Vec<(Region, Arc<Mapping>)> {
+        let place = |region: &Region| (region.guest, region.size, region.user);
+        self.regions.iter().filter(|(known, _)| place(known) != place(region)).cloned().collect()
     }
 
     fn of(mut regions: Vec<(Region, Arc<Mapping>)>) -> Result<Memory, MemoryError> {
@@ -327,10 +325,15 @@ mod tests {
         assert!(memory.user(0x110000, 0x2001, 16).is_none());
         assert!(memory.user(0x110001, 1, 16).is_none());
         assert!(memory.user(0x112000, 0, 1).is_none());
-        let less = memory.without(&region(0x0, 0x1000)).expect("there");
+        let less = memory.without(&region(0x0, 0x1000)).expect("less");
         assert!(less.guest(0, 1, &mut 0).is_none());
         assert!(less.guest(0x10000, 1, &mut 1).is_some());
-        assert!(less.without(&region(0x0, 0x1000)).is_err());
+        let same = less.without(&region(0x0, 0x1000)).expect("gone already");
+        assert!(same.guest(0x10000, 1, &mut 0).is_some());
+        let sealed = file(0x2000, SealFlags::SHRINK);
+        let twice = same.with(region(0x10000, 0x2000), &sealed).expect("there already");
+        assert_eq!(twice.regions.len(), 1);
+        assert!(matches!(twice.with(region(0x11000, 0x1000), &sealed), Err(MemoryError::Overlap(..))));
     }
 
     #[test]

@@ -302,65 +302,74 @@ fn decode<F>(request: u32, payload: &[u8], descriptors: Vec<F>) -> Result<Reques
         n::SET_OWNER => R::SetOwner,
         n::RESET_OWNER => R::ResetOwner,
         n::RESET_DEVICE => R::ResetDevice,
-        n::SET_MEM_TABLE => {
-            let count = fields.u64()?;
-            let expected = usize::try_from(count).unwrap_or(usize::MAX);
-            if expected != descriptors.len() {
-                return Err(MessageError::Descriptors { request, found: descriptors.len(), expected });
-            }
-            let mut regions = Vec::with_capacity(descriptors.len());
-            for descriptor in descriptors {
-                regions.push((Region::read(&mut fields)?, descriptor));
-            }
-            return Ok(R::SetMemTable(regions));
-        }
         n::GET_MAX_MEM_SLOTS => R::GetMaxMemSlots,
-        n::ADD_MEM_REG => {
-            let _padding = fields.u64()?;
-            let region = Region::read(&mut fields)?;
-            return Ok(R::AddMemRegion(region, one(request, descriptors)?));
-        }
-        n::REM_MEM_REG => {
-            let _padding = fields.u64()?;
-            // QEMU sends the region's descriptor along, which the text does not ask for.
-            return Ok(R::RemoveMemRegion(Region::read(&mut fields)?));
-        }
-        n::SET_LOG_BASE => {
-            let (size, offset) = (fields.u64()?, fields.u64()?);
-            return Ok(R::SetLogBase { size, offset, log: at_most_one(request, descriptors)? });
-        }
-        n::SET_LOG_FD => return Ok(R::SetLogFd(at_most_one(request, descriptors)?)),
         n::SET_VRING_NUM => R::SetVringNum { index: fields.u32()?, size: fields.u32()? },
         n::SET_VRING_ADDR => R::SetVringAddresses(RingAddresses::read(&mut fields)?),
         n::SET_VRING_BASE => R::SetVringBase { index: fields.u32()?, position: fields.u32()? },
         n::GET_VRING_BASE => R::GetVringBase { index: fields.u32()? },
-        n::SET_VRING_KICK | n::SET_VRING_CALL | n::SET_VRING_ERR => {
-            let value = fields.u64()?;
-            let index = (value & 0xff) as u32;
-            let descriptor =
-                if value & RING_WITHOUT_DESCRIPTOR == 0 { Some(one(request, descriptors)?) } else { None };
-            return Ok(match request {
-                n::SET_VRING_KICK => R::SetVringKick { index, kick: descriptor },
-                n::SET_VRING_CALL => R::SetVringCall { index, call: descriptor },
-                _ => R::SetVringError { index, error: descriptor },
-            });
-        }
         n::SET_VRING_ENABLE => R::SetVringEnable { index: fields.u32()?, enabled: fields.u32()? != 0 },
         n::GET_QUEUE_NUM => R::GetQueueNum,
         n::SEND_RARP => R::SendRarp(Mac(fields.bytes()?)),
         n::NET_SET_MTU => R::SetMtu(fields.u64()?),
         n::GET_INFLIGHT_FD => R::GetInflight(Inflight::read(&mut fields)?),
-        n::SET_INFLIGHT_FD => {
-            let inflight = Inflight::read(&mut fields)?;
-            return Ok(R::SetInflight(inflight, one(request, descriptors)?));
-        }
-        // What comes with it is dropped, and with that closed.
-        unknown => return Ok(R::Unknown(unknown)),
+        _ => return decode_with(request, fields, descriptors),
     };
     if descriptors.is_empty() {
         Ok(decoded)
     } else {
         Err(MessageError::Descriptors { request, found: descriptors.len(), expected: 0 })
+    }
+}
+
+/// Those that come with descriptors, and those that nobody knows.
+fn decode_with<F>(
+    request: u32,
+    mut fields: Fields<'_>,
+    descriptors: Vec<F>,
+) -> Result<Request<F>, MessageError> {
+    use Request as R;
+    use number as n;
+    match request {
+        n::SET_MEM_TABLE => {
+            let expected = usize::try_from(fields.u64()?).unwrap_or(usize::MAX);
+            if expected != descriptors.len() {
+                return Err(MessageError::Descriptors { request, found: descriptors.len(), expected });
+            }
+            let region = |descriptor| Ok((Region::read(&mut fields)?, descriptor));
+            Ok(R::SetMemTable(descriptors.into_iter().map(region).collect::<Result<_, _>>()?))
+        }
+        n::ADD_MEM_REG => {
+            let _padding = fields.u64()?;
+            let region = Region::read(&mut fields)?;
+            Ok(R::AddMemRegion(region, one(request, descriptors)?))
+        }
+        n::REM_MEM_REG => {
+            let _padding = fields.u64()?;
+            // QEMU sends the region's descriptor along, which the text does not ask for.
+            Ok(R::RemoveMemRegion(Region::read(&mut fields)?))
+        }
+        n::SET_LOG_BASE => {
+            let (size, offset) = (fields.u64()?, fields.u64()?);
+            Ok(R::SetLogBase { size, offset, log: at_most_one(request, descriptors)? })
+        }
+        n::SET_LOG_FD => Ok(R::SetLogFd(at_most_one(request, descriptors)?)),
+        n::SET_VRING_KICK | n::SET_VRING_CALL | n::SET_VRING_ERR => {
+            let value = fields.u64()?;
+            let index = (value & 0xff) as u32;
+            let without = value & RING_WITHOUT_DESCRIPTOR != 0;
+            let descriptor = if without { None } else { Some(one(request, descriptors)?) };
+            Ok(match request {
+                n::SET_VRING_KICK => R::SetVringKick { index, kick: descriptor },
+                n::SET_VRING_CALL => R::SetVringCall { index, call: descriptor },
+                _ => R::SetVringError { index, error: descriptor },
+            })
+        }
+        n::SET_INFLIGHT_FD => {
+            let inflight = Inflight::read(&mut fields)?;
+            Ok(R::SetInflight(inflight, one(request, descriptors)?))
+        }
+        // What comes with it is dropped, and with that closed.
+        unknown => Ok(R::Unknown(unknown)),
     }
 }
 

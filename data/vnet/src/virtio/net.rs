@@ -29,8 +29,10 @@ pub const HEAD_MAX: usize = 256;
 pub const BATCH_MAX: usize = 64;
 /// The longest packet that is taken: an IPv6 payload of 2^16 - 1 bytes with its header and Ethernet's.
 pub const PACKET_MAX: usize = 65535 + 40 + 14;
-/// From so many spans on, a batch is full: a guest that scatters its packets gets smaller batches.
-const SPANS_MAX: usize = 4096;
+/// From so many descriptors on, a batch is full: a guest that scatters its packets gets smaller batches.
+const DESCRIPTORS_MAX: u32 = 1024;
+/// So many descriptors are looked at for one packet to a guest: 64 KiB in buffers of 64 bytes.
+const ROOM_DESCRIPTORS_MAX: u32 = 1024;
 
 /// Virtio's header, as it lies in the ring.
 pub type NetHeader = [u8; HEADER_LENGTH];
@@ -96,7 +98,7 @@ impl Batch {
         Batch {
             packets: vec![Packet::EMPTY; BATCH_MAX],
             filled: 0,
-            spans: Vec::with_capacity(SPANS_MAX),
+            spans: Vec::with_capacity(DESCRIPTORS_MAX as usize),
             heads: Vec::with_capacity(BATCH_MAX),
             from: None,
             memory: None,
@@ -272,11 +274,12 @@ impl Device {
 /// First of two passes: descriptors only, so that what they point at is on its way into the cache when it is read.
 fn take_chains(queue: &mut Queue, batch: &mut Batch) {
     let Batch { packets, spans, heads, .. } = batch;
+    queue.walked_reset();
     for packet in packets.iter_mut() {
-        let first = spans.len();
-        if first >= SPANS_MAX {
+        if queue.walked() >= DESCRIPTORS_MAX {
             break;
         }
+        let first = spans.len();
         let taken = queue.take(Direction::Read, |piece| {
             prefetch(piece.start);
             // SAFETY: the piece is mapped for as long as the queue's memory lives, which the batch holds; its spans
@@ -373,7 +376,12 @@ fn reserve(queue: &mut Queue, scratch: &mut Scratch, total: usize, merge: bool) 
     scratch.pieces.clear();
     scratch.chains.clear();
     let mut room = 0_usize;
+    queue.walked_reset();
     while room < total {
+        if queue.walked() >= ROOM_DESCRIPTORS_MAX {
+            queue.untake(scratch.chains.len() as u16);
+            return Err(SendError::NoBuffer);
+        }
         if !merge && !scratch.chains.is_empty() {
             queue.untake(scratch.chains.len() as u16);
             return Err(SendError::TooLong);

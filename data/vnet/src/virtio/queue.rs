@@ -106,6 +106,9 @@ pub struct Queue {
     indirect: bool,
     /// The region of memory in which the last buffer was.
     hint: usize,
+    /// Descriptors that were read since somebody began to count. Buffers may be empty, so neither bytes nor pieces
+    /// bound the work that a guest makes.
+    walked: u32,
     logging: Option<Logging>,
     broken: Option<RingError>,
 }
@@ -138,6 +141,7 @@ impl Queue {
             event_index: features & feature::EVENT_IDX != 0,
             indirect: features & feature::INDIRECT_DESC != 0,
             hint: 0,
+            walked: 0,
             logging: None,
             broken: None,
         };
@@ -158,6 +162,18 @@ impl Queue {
     /// The memory that its buffers lie in.
     pub(crate) fn memory(&self) -> &Arc<Memory> {
         self.ring.memory()
+    }
+
+    /// Begins to count descriptors.
+    #[inline]
+    pub(crate) fn walked_reset(&mut self) {
+        self.walked = 0;
+    }
+
+    /// How many descriptors have been read since.
+    #[inline]
+    pub(crate) fn walked(&self) -> u32 {
+        self.walked
     }
 
     /// Why it stands still, if it does.
@@ -259,6 +275,7 @@ impl Queue {
         Err(RingError::Endless)
     }
 
+    #[inline]
     fn walk_indirect(
         &mut self,
         direction: Direction,
@@ -266,20 +283,30 @@ impl Queue {
         show: &mut impl FnMut(Piece),
     ) -> Result<u64, RingError> {
         let entries = table.length as usize / DESCRIPTOR_LENGTH;
-        let whole = (table.length as usize).is_multiple_of(DESCRIPTOR_LENGTH);
+        let exact = (table.length as usize).is_multiple_of(DESCRIPTOR_LENGTH);
         let alone = table.flags & DESCRIPTOR_NEXT == 0;
-        if !self.indirect || !whole || !alone || entries == 0 || entries > usize::from(RING_SIZE_MAX) {
+        if !self.indirect || !exact || !alone || entries == 0 || entries > usize::from(RING_SIZE_MAX) {
             return Err(RingError::Indirect(table.length));
         }
+        // Nearly always in one piece; the guest's regions may also meet within it.
+        let whole = table.length as usize;
+        let plain = self.ring.memory().guest(table.address, whole, &mut self.hint);
+        let plain = plain.filter(|(_, there)| *there == whole).map(|(start, _)| start);
         let mut length = 0_u64;
         let mut index = 0_u16;
         for _ in 0..entries {
             if usize::from(index) >= entries {
                 return Err(RingError::Descriptor(index));
             }
-            let offset = u64::from(index) * DESCRIPTOR_LENGTH as u64;
-            let address = table.address.checked_add(offset).ok_or(RingError::Buffer(table.address))?;
-            let descriptor = self.descriptor_at(address)?;
+            let offset = usize::from(index) * DESCRIPTOR_LENGTH;
+            let descriptor = if let Some(start) = plain {
+                // SAFETY: `index` is less than the entries, all of which lie at `start`. Not aligned, and read once.
+                let words = unsafe { start.add(offset).cast::<[u64; 2]>().read_unaligned() };
+                Descriptor::from_words(words[0], words[1])
+            } else {
+                let address = table.address.checked_add(offset as u64);
+                self.descriptor_at(address.ok_or(RingError::Buffer(table.address))?)?
+            };
             if descriptor.flags & DESCRIPTOR_INDIRECT != 0 {
                 return Err(RingError::Indirect(table.length));
             }
@@ -294,7 +321,7 @@ impl Queue {
     }
 
     /// A descriptor of an indirect table, which need not be aligned and may cross from one region into the next.
-    #[inline]
+    #[cold]
     fn descriptor_at(&mut self, address: u64) -> Result<Descriptor, RingError> {
         let mut bytes = [0_u8; DESCRIPTOR_LENGTH];
         let mut have = 0;
@@ -317,6 +344,7 @@ impl Queue {
         descriptor: &Descriptor,
         show: &mut impl FnMut(Piece),
     ) -> Result<(), RingError> {
+        self.walked = self.walked.saturating_add(1);
         if (descriptor.flags & DESCRIPTOR_WRITE != 0) != (direction == Direction::Write) {
             return Err(RingError::Direction);
         }

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 use vnet::virtio::front::{Front, FrontOptions};
 use vnet::virtio::message::{Header, Request};
-use vnet::virtio::net::Batch;
+use vnet::virtio::net::{Batch, SendError};
 use vnet::virtio::queue::RingError;
 use vnet::virtio::ring::Descriptor;
 use vnet::virtio::server::{ConnectionError, Port, PortEvent};
@@ -57,6 +57,32 @@ fn a_broken_ring_stands_still_and_the_others_go_on() {
     device.send(0, &[0; 12], &[1; 60], &[]).expect("sent");
     device.flush();
     assert!(front.receive(0, &mut Vec::new()).is_some());
+}
+
+/// Rings full of chains as long as the ring, of buffers without a byte.
+#[test]
+fn empty_buffers_without_end_cost_little() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut port = listen(&folder.path().join("port"), 1);
+    let front = connect(&mut port);
+    for ring in 0..2 {
+        let [descriptors, available, _] = front.ring_at(ring).expect("a ring");
+        for at in 0..256_u64 {
+            let (write, next) = (2 - 2 * ring as u16, u16::from(at < 255));
+            let empty = Descriptor { address: 0, length: 0, flags: write | next, next: at as u16 + 1 };
+            let (low, high) = empty.to_words();
+            front.poke(descriptors + at * 16, &[low.to_le_bytes(), high.to_le_bytes()].concat());
+            front.poke(available + 4 + at * 2, &[0, 0]);
+        }
+        front.poke(available + 2, &256_u16.to_le_bytes());
+    }
+    let device = port.device().expect("connected");
+    let mut batch = Batch::new();
+    assert_eq!(device.receive(0, &mut batch), 0);
+    // 4 chains of 256 were a batch.
+    assert_eq!(device.counters().malformed, 4);
+    assert_eq!(device.send(0, &[0; 12], &[1; 60], &[]), Err(SendError::NoBuffer));
+    assert_eq!(device.ring_error(0), None);
 }
 
 #[test]

@@ -72,15 +72,6 @@ fn a_killed_switch_loses_nothing_and_repeats_at_most_a_batch() {
             sent += 1;
         }
         from.kick(0);
-        if sent >= (kills + 1) * PACKETS / (KILLS + 1) && kills < KILLS {
-            // In the midst of what was just put in.
-            process.kill();
-            kills += 1;
-            process = Process::start(folder.path());
-            // As QEMU does it: each card by itself, in no order.
-            from.reconnect(&paths[0]).expect("connected again");
-            to.reconnect(&paths[1]).expect("connected again");
-        }
         from.reclaim(0);
         while to.receive(0, &mut found).is_some() {
             let number = u64::from_le_bytes(*found.first_chunk().expect("a number"));
@@ -88,6 +79,14 @@ fn a_killed_switch_loses_nothing_and_repeats_at_most_a_batch() {
             assert_eq!(found, expected);
             *seen.entry(number).or_default() += 1;
             progress = Instant::now();
+            if seen.len() as u64 >= (kills + 1) * PACKETS / (KILLS + 1) && kills < KILLS {
+                // In the midst of what was put in: it has just been shown the first of several batches.
+                process.kill();
+                kills += 1;
+                process = Process::start(folder.path());
+                from.reconnect(&paths[0]).expect("connected again");
+                to.reconnect(&paths[1]).expect("connected again");
+            }
         }
         assert!(progress.elapsed() < Duration::from_secs(10), "it stands still at {} of {sent}", seen.len());
     }

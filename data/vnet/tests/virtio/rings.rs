@@ -95,6 +95,37 @@ fn a_stopped_ring_says_where_it_stands_and_goes_on_from_there() {
     assert_eq!(front.reclaim(0), 8);
 }
 
+/// Dies with packets in hand: taken from a guest and not given back, put into its buffers and not shown.
+#[test]
+fn what_a_dead_back_end_had_in_hand_is_in_the_rings_for_the_next() {
+    let (mut scene, mut front) = Scene::new(FrontOptions { ring_size: 16, ..FrontOptions::default() });
+    let mut batch = Batch::new();
+    for round in 0..40_u8 {
+        for number in 0..5 {
+            assert!(front.transmit(0, &[0; 12], &[round * 5 + number; 60], 2, true));
+        }
+        front.kick(0);
+        assert_eq!(scene.receive(&mut batch), 5);
+        for _ in 0..7 {
+            scene.port.send(0, &[0; 12], &[0xff; 60], &[]).expect("room");
+        }
+        let path = scene.port.path().to_path_buf();
+        scene.port = listen(&path, 1);
+        batch = Batch::new();
+        scene.during(|| front.reconnect(&path).expect("connected again"));
+        assert_eq!(scene.receive(&mut batch), 5);
+        let (packets, _) = batch.parts();
+        assert!(packets.iter().zip(round * 5..).all(|(packet, number)| packet.head() == [number; 60]));
+        scene.complete(&mut batch);
+        assert_eq!(front.reclaim(0), 5);
+        scene.send(&[round; 60]).expect("room");
+        let mut packet = Vec::new();
+        assert!(front.receive(0, &mut packet).is_some());
+        assert_eq!(packet, [round; 60]);
+        assert!(front.receive(0, &mut packet).is_none());
+    }
+}
+
 #[test]
 fn a_disabled_ring_discards_and_a_disabled_guest_gets_nothing() {
     let (mut scene, mut front) = Scene::new(FrontOptions::default());
