@@ -332,3 +332,89 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use metastore::election::{Election, TTL};
+    use metastore::{Commit, Op};
+    use std::path::Path;
+
+    /// A cloud of one cell that was never up.
+    fn cloud(dir: &Path) -> (At, Cloud) {
+        let at = At { dir: Some(dir.to_owned()) };
+        Cloud::directory_prepare(&at).unwrap();
+        let words = ["nephos", "up", "--small", "--port", "0", "--dir", dir.to_str().unwrap()];
+        let crate::arguments::Command::Up(up) = crate::arguments::Arguments::parse_from(words).command else {
+            panic!("it is an `up`")
+        };
+        (at, Cloud::ensure(&up).unwrap())
+    }
+
+    fn lead(namespace: &Namespace, directory: &Path) {
+        let election = Election {
+            leader_key: b"leader".to_vec(),
+            term_key: namespace.term_key().into(),
+            owner: namespace.owner(),
+            who: "me".into(),
+            ttl: TTL,
+        };
+        let store = Store::open(directory).unwrap();
+        Runtime::new().unwrap().block_on(election.lead_alone(&store)).unwrap();
+    }
+
+    fn commit(directory: &Path, op: Op) {
+        let store = Store::open(directory).unwrap();
+        let commit = store.commit(Commit { conditions: vec![], ops: vec![op] });
+        Runtime::new().unwrap().block_on(commit).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_was_lost_is_not_moved_as_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let (at, was) = cloud(directory.path());
+        let namespaces = Namespace::all(&was).unwrap();
+        let places: Vec<_> = namespaces.iter().map(|one| one.directory(&was).unwrap()).collect();
+        let refused = |to: &str, why: &str| {
+            let before = Cloud::open(&at).unwrap().topology;
+            let error = migrate(&at, to).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+            assert_eq!(Cloud::open(&at).unwrap().topology, before);
+        };
+        refused("shared", "there is no store");
+        assert!(!places[0].exists());
+        places.iter().for_each(|place| drop(Store::open(place).unwrap()));
+        refused("shared", "nobody has ever led with it");
+        lead(&namespaces[0], &places[0]);
+        refused("shared", "cell/us-east-1a-c1");
+        lead(&namespaces[1], &places[1]);
+        commit(&places[1], Op::Put(UNFINISHED.into(), vec![]));
+        refused("shared", "is not whole");
+        commit(&places[1], Op::Delete(UNFINISHED.into()));
+        migrate(&at, "shared").unwrap();
+        let now = Cloud::open(&at).unwrap();
+        assert_eq!(
+            (&now.topology.store[..], now.topology.incarnation, &now.topology.moving),
+            ("shared", 2, &None)
+        );
+        let (shared, lost) = (directory.path().join("store/store"), directory.path().join("lost"));
+        fs::rename(&shared, &lost).unwrap();
+        refused("embedded", "there is no store");
+        assert!(!shared.exists());
+        fs::rename(&lost, &shared).unwrap();
+        migrate(&at, "embedded").unwrap();
+    }
+
+    #[test]
+    fn who_has_failed_says_what_the_cloud_has_now() {
+        let directory = tempfile::tempdir().unwrap();
+        let (at, was) = cloud(directory.path());
+        let next = was.moved_to("shared").unwrap();
+        assert!(as_it_stands(&at, &next).starts_with("The cloud is as it was"));
+        // As if only the directory's sync had failed.
+        next.save().unwrap();
+        let text = as_it_stands(&at, &next);
+        assert!(text.starts_with("The cloud has its store in a process of its own by now"), "{text}");
+    }
+}
