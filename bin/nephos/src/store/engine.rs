@@ -78,7 +78,7 @@ impl Namespace {
         self.term_key
     }
 
-    /// Whether it is in an etcd, ours or somebody else's, or in a directory.
+    /// Its own directory; `None`: it is in an etcd, ours or somebody else's.
     pub fn directory(&self, cloud: &Cloud) -> Option<PathBuf> {
         match self.place(cloud) {
             StorePlace::Embedded(directory) => Some(directory),
@@ -117,8 +117,8 @@ impl Namespace {
         }
     }
 
-    /// Opens it where the cloud is to have it, and makes it there.
-    async fn make(&self, cloud: &Cloud) -> Result<Store, Error> {
+    /// Opens it where the cloud is to have it: in an etcd it is made, in a directory [`Engine::make`] has done that.
+    pub async fn make(&self, cloud: &Cloud) -> Result<Store, Error> {
         let Some(directory) = self.directory(cloud) else {
             let options = self.etcd_options(cloud)?;
             return Store::etcd(options).await.map_err(|error| self.unreached(cloud, &error));

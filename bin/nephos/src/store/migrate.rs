@@ -170,9 +170,8 @@ async fn copy_all(cloud: &Cloud, next: &Cloud, name: &str) -> Result<Moved, Erro
     }
     let in_etcd = engine::is_etcd(next);
     if in_etcd {
-        let to = Engine::make(next, 0).await?;
         for namespace in &namespaces {
-            targets.push(to.open_made(namespace).await?);
+            targets.push(namespace.make(next).await?);
         }
     }
     // What an earlier migration has left there may be higher.

@@ -226,6 +226,7 @@ fn a_move_into_an_etcd_that_is_cut_off_at_its_end_is_made_again_or_ended() {
     // Killed once `cloud.toml` is replaced, unless it was quicker: `nephos up` ends what is left.
     let moving = || std::fs::read_to_string(&toml).is_ok_and(|text| text.contains("[moving]"));
     story.cut_off(&two, Signal::KILL, moving);
+    println!("cut off before it was settled: {}", moving());
     if moving() {
         for command in [&["store", "migrate", "--to", "embedded"][..], &["store", "incarnation"]] {
             let refused = story.cloud.nephos(command);
