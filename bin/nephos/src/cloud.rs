@@ -1,7 +1,7 @@
 //! A cloud's directory: what it is made of (`cloud.toml`), and where everything lies.
 //!
 //! ```text
-//!   DIR/cloud.toml            what was asked for; written under `run/supervisor.lock`
+//!   DIR/cloud.toml            what was asked for; written under `run/cloud.lock`
 //!   DIR/credentials.json      the default account's keys (0600)
 //!   DIR/authority/            the certificate authority (0700)
 //!   DIR/run/NAME.{pid,log,address,hold,standing}   of each process; supervisor.{pid,lock}
@@ -15,8 +15,8 @@
 
 use crate::arguments::{Accelerator, At, Up, Vmm};
 use crate::error::Error;
-use crate::process;
 use crate::shell::quoted_path;
+use crate::{process, supervisor};
 use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
 use contract::trust::{Authority, Identity, Role};
 use metastore::{EngineOptions, EtcdOptions};
@@ -81,6 +81,19 @@ pub struct Topology {
     /// what was moved or restored since begins above it.
     #[serde(default)]
     pub incarnation: u64,
+    /// A move to `store` that is not all done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+}
+
+/// A move of the stores that has come so far that the new ones count; [`crate::store::settle`] does the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Moving {
+    /// The migration's name, which the new stores' marks bear.
+    pub name: String,
+    /// `store` as it was before.
+    pub from: String,
 }
 
 /// A store in each process.
@@ -218,6 +231,7 @@ impl Cloud {
 
     /// The cloud in the directory, made if there is none, with what `up` asks for. To be called under the lock.
     pub fn ensure(up: &Up) -> Result<Cloud, Error> {
+        let _edit = supervisor::edit(&directory(&up.at)?)?;
         let mut cloud = match Cloud::open(&up.at) {
             Ok(cloud) => cloud,
             Err(Error::NoCloud(dir)) => Cloud { dir, topology: first_topology(up)? },
@@ -237,12 +251,17 @@ impl Cloud {
         Ok(cloud)
     }
 
-    /// Writes `cloud.toml`. To be called under the lock.
+    /// Writes `cloud.toml`. To be called under the lock of [`supervisor::edit`].
     pub fn save(&self) -> Result<(), Error> {
         let text = toml::to_string(&self.topology).map_err(|error| Error::Said(error.to_string()))?;
         let path = self.dir.join("cloud.toml");
         // An etcd's password is nobody else's.
-        let mode = if self.topology.store.contains('@') { 0o600 } else { 0o644 };
+        let former = self.topology.moving.as_ref().map_or("", |moving| &moving.from);
+        let mode = if [&self.topology.store, former].iter().any(|store| store.contains('@')) {
+            0o600
+        } else {
+            0o644
+        };
         base::disk::file_replace(&path, text.as_bytes(), mode).map_err(Error::file("write", &path))
     }
 
@@ -593,6 +612,7 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
         images: images_default(),
         state_max: up.state_max.unwrap_or(state_max_default()),
         incarnation: 0,
+        moving: None,
         uid_first: uid_first_choose(u32::from(zones) * u32::from(hosts_per_zone) * UIDS_PER_HOST),
     })
 }

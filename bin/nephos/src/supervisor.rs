@@ -11,7 +11,7 @@ use crate::arguments::Up;
 use crate::cloud::{Cloud, Member};
 use crate::error::Error;
 use crate::process::{self, Process, State};
-use crate::{images, log, operator, shell};
+use crate::{images, log, operator, shell, store};
 use base::error::chain;
 use contract::trust::Role;
 use contract::{StatusRequest, ZoneStatus};
@@ -57,7 +57,7 @@ pub fn up(arguments: &Up) -> Result<(), Error> {
     }
     let stop = stop_on_signals()?;
     let Some(_lock) = lock_or_ready(arguments, &dir, &stop)? else { return Ok(()) };
-    let mut supervisor = Supervisor::new(Cloud::ensure(arguments)?)?;
+    let mut supervisor = Supervisor::new(store::settle(Cloud::ensure(arguments)?)?)?;
     images::ensure(&supervisor.cloud)?;
     supervisor.cloud.write(arguments.crash_at.as_deref())?;
     supervisor.write_own_pid()?;
@@ -170,13 +170,34 @@ fn lock_or_ready(arguments: &Up, dir: &Path, stop: &AtomicBool) -> Result<Option
 
 /// Only one supervisor a cloud. `None`: there is one already.
 pub fn lock(dir: &Path) -> Result<Option<File>, Error> {
-    let path = dir.join("run/supervisor.lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(Error::file("write", &path))?;
+    lock_file(&dir.join("run/supervisor.lock"))
+}
+
+/// The lock of whoever changes `cloud.toml`, or the stores that it names. A supervisor that runs does neither, and has
+/// it only while it starts.
+pub fn edit(dir: &Path) -> Result<File, Error> {
+    let began = Instant::now();
+    loop {
+        if let Some(lock) = lock_file(&dir.join("run/cloud.lock"))? {
+            return Ok(lock);
+        }
+        if began.elapsed() > TAKE_OVER_WAIT {
+            return Err(Error::Said(format!(
+                "another `nephos` is just changing the cloud in {}; try again when it is done",
+                dir.display()
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn lock_file(path: &Path) -> Result<Option<File>, Error> {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(Error::file("write", path))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(Error::file("lock", &path)(error.into())),
+        Err(error) => Err(Error::file("lock", path)(error.into())),
     }
 }
 

@@ -18,6 +18,7 @@
 use crate::contract::{
     Commit, CommitError, Condition, Key, LeaseError, LeaseId, Op, Page, RangeQuery, ReadError, Revision,
 };
+use crate::migrate::{self, MOVED};
 use crate::store::Store;
 use base::generation::Term;
 use std::fmt;
@@ -67,6 +68,18 @@ pub enum ElectionError {
     Unowned {
         /// The first key.
         key: String,
+    },
+    /// A migration fills the store, or was cut off.
+    #[error(
+        "the store is not whole: a migration fills it, or was cut off. Do that again, or start with the store that there \
+         was before"
+    )]
+    Unfinished,
+    /// Everything was moved from the store.
+    #[error("the store is a former one: everything was moved from it to {to}. Start with that one")]
+    Moved {
+        /// Where to, for people.
+        to: String,
     },
     /// The stored term is none.
     #[error("the stored term cannot be read")]
@@ -225,6 +238,14 @@ impl Election {
     }
 
     async fn term(&self, store: &Store) -> Result<TermRecord, ElectionError> {
+        let migrations = store.range(&RangeQuery::prefix(migrate::PREFIX).limit(1)).await?;
+        match migrations.entries.into_iter().next() {
+            Some(moved) if moved.key == MOVED => {
+                return Err(ElectionError::Moved { to: String::from_utf8_lossy(&moved.value).into_owned() });
+            }
+            Some(_) => return Err(ElectionError::Unfinished),
+            None => {}
+        }
         let Some(entry) = store.get(&self.term_key).await? else {
             // The first commit of all makes the term.
             let found = store.range(&RangeQuery::prefix("").limit(1)).await?;

@@ -2,17 +2,22 @@
 //! a higher incarnation than the one that it replaces.
 //!
 //! ```text
-//!   the mark [`UNFINISHED`] ─► copy ─► read back ─► source unchanged?      [`Migration::copy`]
-//!   incarnation raised ─► the mark goes                                    [`Migration::finish`]
+//!   the mark [`UNFINISHED`] ─► copy ─► read back               [`Migration::copy`]
+//!   nobody has changed the source since                        [`Migration::unchanged`]
+//!   the mark says that all is there ─► incarnation raised      [`Migration::seal`]
+//!   (whoever uses the stores takes the new one for theirs)
+//!   the mark goes                                              [`settle`]
+//!   the source says that it is a former store                  [`retire`]
 //! ```
 //!
-//! Called by `nephos store migrate`, while no control plane runs on either store: it copies all stores of a cloud, and
-//! finishes them when every copy is there. What was attached to a lease cannot be told from other keys, so the caller
-//! names what is to be left out: who leads, for instance.
+//! Called by `nephos store migrate`, while no control plane runs on either store: it copies all stores of a cloud,
+//! seals them when every copy is there, and settles them when its own record of where they are has been replaced. What
+//! was attached to a lease cannot be told from other keys, so the caller names what is to be left out: who leads, for
+//! instance.
 //!
-//! Invariant: until it is finished, the target holds the mark, which no control plane knows and with which none starts.
+//! Invariant: until it is settled the target holds the mark, with which nobody comes to lead ([`crate::election`]).
 //! Invariant: every commit to the target is on condition of the mark that its own run has made. So a run that was cut
-//! off is emptied and begun anew by the next, and what is still on its way from it is refused.
+//! off before it was settled is emptied and begun anew by the next, and what is still on its way from it is refused.
 //! Invariant: memory holds a page of each store, however large they are.
 
 use crate::{
@@ -24,8 +29,12 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 
-/// The key that a target holds while it is not whole.
+/// What the keys of migrations begin with, of which a store that is in use has none.
+pub(crate) const PREFIX: &[u8] = b"migration/";
+/// The key that a target holds until it is somebody's store.
 pub const UNFINISHED: &[u8] = b"migration/unfinished";
+/// The key that a store holds from which everything was moved; its value says where to.
+pub const MOVED: &[u8] = b"migration/moved";
 /// Commits on their way to the target.
 const IN_FLIGHT: usize = 16;
 
@@ -68,6 +77,12 @@ pub enum MigrateError {
     /// The source could not be read.
     #[error("the source cannot be read")]
     Source(#[source] ReadError),
+    /// The source forgot the revision that was being copied.
+    #[error(
+        "the source was compacted while it was copied: let it keep what it holds for longer than that takes (etcd: \
+         --auto-compaction-retention), and begin again"
+    )]
+    Compacted,
     /// The target could not be read.
     #[error("the target cannot be read")]
     Target(#[source] ReadError),
@@ -77,6 +92,12 @@ pub enum MigrateError {
     /// What was read back is not what was copied.
     #[error("the target does not hold what was copied, from key {0} on")]
     Different(String),
+    /// The target is not what this migration has sealed.
+    #[error("the target is being filled by another migration")]
+    Overtaken,
+    /// The source is nobody's who could be told that it is a former one.
+    #[error("the source has no term under the key {0}")]
+    Termless(String),
 }
 
 /// One store's way to another engine.
@@ -84,59 +105,73 @@ pub enum MigrateError {
 pub struct Migration<'a> {
     /// What is copied. Nobody may write to it meanwhile.
     pub from: &'a Store,
-    /// Where to: empty, or left behind by a migration that was cut off, or the finished work of this very one.
+    /// Where to: empty, or left behind by a migration that was cut off before it was settled.
     pub to: &'a Store,
+    /// Which migration this is: another name each time.
+    pub name: &'a str,
     /// Keys that stay behind.
     pub left_out: &'a (dyn Fn(&[u8]) -> bool + Sync),
     /// The target's incarnation will be above this, and above the source's.
     pub incarnation_above: u64,
 }
 
-/// A target that holds everything, and still says that it is not finished.
+/// A target that holds everything, and still says that it is being filled.
 #[derive(Debug)]
-#[must_use = "it still has to be finished"]
+#[must_use = "it still has to be sealed"]
 pub struct Copied {
     done: Migrated,
-    /// The run's mark; `None`: the target was found finished.
-    mark: Option<Revision>,
+    /// The run's mark.
+    mark: Revision,
+}
+
+impl Copied {
+    /// What was copied.
+    pub fn done(&self) -> Migrated {
+        self.done
+    }
 }
 
 impl Migration<'_> {
-    /// Copies and finishes.
-    pub async fn run(&self, progress: Progress<'_>) -> Result<Migrated, MigrateError> {
-        let copied = self.copy(progress).await?;
-        let done = self.finish(copied).await?;
-        progress(done);
-        Ok(done)
-    }
-
     /// Copies, and reads back.
     pub async fn copy(&self, progress: Progress<'_>) -> Result<Copied, MigrateError> {
-        let revision = self.from.revision().await.map_err(MigrateError::Source)?;
+        let revision = self.from.revision().await.map_err(source)?;
         let mut done = Migrated { revision, ..Migrated::default() };
-        let mark = self.begin(&mut done, progress).await?;
-        if let Some(mark) = mark {
-            self.transfer(mark, &mut done, progress).await?;
-            self.verify(&mut done, progress).await?;
-            self.unchanged(done.revision).await?;
-        }
+        let mark = self.begin().await?;
+        self.transfer(mark, &mut done, progress).await?;
+        self.verify(&mut done, progress).await?;
         progress(done);
         Ok(Copied { done, mark })
     }
 
-    /// Raises the incarnation, and takes the mark away. After it the target must be opened anew if its incarnation is
-    /// not the handle's.
-    pub async fn finish(&self, copied: Copied) -> Result<Migrated, MigrateError> {
-        let Copied { mut done, mark } = copied;
-        done.incarnation = self.to.incarnation();
-        if let Some(mark) = mark {
-            let above = self.above();
-            if done.incarnation <= above {
-                done.incarnation = self.to.incarnation_raise(above).await.map_err(MigrateError::Write)?;
+    /// Whether the source is what was copied: no key that is taken was changed, made or removed since. What is left out
+    /// may go meanwhile: a leader's lease ends.
+    pub async fn unchanged(&self, copied: &Migrated) -> Result<(), MigrateError> {
+        let mut now = Entries::new(self.from, None);
+        let mut entries = 0;
+        while let Some(entry) = self.next_taken(&mut now).await? {
+            if entry.modified > copied.revision {
+                return Err(MigrateError::Changed(entry.modified));
             }
-            let finished =
-                Commit { conditions: vec![marked(mark)], ops: vec![Op::Delete(UNFINISHED.to_vec())] };
-            self.to.commit(finished).await.map_err(MigrateError::Write)?;
+            entries += 1;
+        }
+        // All of them were there, so if they are as many, they are the same.
+        match entries == copied.entries {
+            true => Ok(()),
+            false => Err(MigrateError::Changed(Revision(copied.revision.0 + 1))),
+        }
+    }
+
+    /// Says in the target that all of it is there, and raises its incarnation. After it the target must be opened anew
+    /// if its incarnation is not the handle's.
+    pub async fn seal(&self, copied: Copied) -> Result<Migrated, MigrateError> {
+        let Copied { mut done, mark } = copied;
+        let whole = Op::Put(UNFINISHED.to_vec(), sealed(self.name));
+        let commit = Commit { conditions: vec![marked(mark)], ops: vec![whole] };
+        self.to.commit(commit).await.map_err(MigrateError::Write)?;
+        let above = self.above();
+        done.incarnation = self.to.incarnation();
+        if done.incarnation <= above {
+            done.incarnation = self.to.incarnation_raise(above).await.map_err(MigrateError::Write)?;
         }
         Ok(done)
     }
@@ -145,12 +180,8 @@ impl Migration<'_> {
         self.incarnation_above.max(self.from.incarnation())
     }
 
-    /// Makes the target empty but for the mark of this run. `None`: it is finished.
-    async fn begin(
-        &self,
-        done: &mut Migrated,
-        progress: Progress<'_>,
-    ) -> Result<Option<Revision>, MigrateError> {
+    /// Makes the target empty but for the mark of this run.
+    async fn begin(&self) -> Result<Revision, MigrateError> {
         let higher = self.to.incarnation() > self.above();
         let left = self.to.get(UNFINISHED).await.map_err(MigrateError::Target)?;
         let condition = match &left {
@@ -158,12 +189,7 @@ impl Migration<'_> {
             None => {
                 let found = self.to.range(&RangeQuery::prefix("").limit(1)).await;
                 if let Some(entry) = found.map_err(MigrateError::Target)?.entries.first() {
-                    let not_empty = MigrateError::NotEmpty(entry.key.escape_ascii().to_string());
-                    return match self.verify(done, progress).await {
-                        Ok(()) if higher => Ok(None),
-                        Ok(()) | Err(MigrateError::Different(_)) => Err(not_empty),
-                        Err(error) => Err(error),
-                    };
+                    return Err(MigrateError::NotEmpty(entry.key.escape_ascii().to_string()));
                 }
                 Condition::Absent(UNFINISHED.to_vec())
             }
@@ -171,7 +197,7 @@ impl Migration<'_> {
         if !higher && !self.to.incarnation_raisable() {
             return Err(MigrateError::Incarnation { above: self.above(), to: self.to.incarnation() });
         }
-        let why = b"this store is being filled by a migration".to_vec();
+        let why = format!("migration {} fills this store", self.name).into_bytes();
         let begun = Commit { conditions: vec![condition], ops: vec![Op::Put(UNFINISHED.to_vec(), why)] };
         let mark = self.to.commit(begun).await.map_err(MigrateError::Write)?;
         if left.is_some() {
@@ -184,7 +210,7 @@ impl Migration<'_> {
             }
             writer.end().await?;
         }
-        Ok(Some(mark))
+        Ok(mark)
     }
 
     async fn transfer(
@@ -193,9 +219,9 @@ impl Migration<'_> {
         done: &mut Migrated,
         progress: Progress<'_>,
     ) -> Result<(), MigrateError> {
-        let mut source = Entries::new(self.from, Some(done.revision));
+        let mut from = Entries::new(self.from, Some(done.revision));
         let mut writer = Writer::new(self.to, mark);
-        while let Some(entry) = self.next_taken(&mut source).await? {
+        while let Some(entry) = self.next_taken(&mut from).await? {
             done.entries += 1;
             done.bytes += (entry.key.len() + entry.value.len()) as u64;
             if writer.put(entry).await? {
@@ -206,11 +232,11 @@ impl Migration<'_> {
     }
 
     async fn verify(&self, done: &mut Migrated, progress: Progress<'_>) -> Result<(), MigrateError> {
-        let mut source = Entries::new(self.from, Some(done.revision));
+        let mut from = Entries::new(self.from, Some(done.revision));
         let mut target = Entries::new(self.to, None);
         let mut bytes = 0;
         loop {
-            let expected = self.next_taken(&mut source).await?;
+            let expected = self.next_taken(&mut from).await?;
             let got = loop {
                 let entry = target.next().await.map_err(MigrateError::Target)?;
                 if entry.as_ref().is_none_or(|entry| entry.key != UNFINISHED) {
@@ -235,31 +261,42 @@ impl Migration<'_> {
         }
     }
 
-    /// Whether no key that is taken was changed after the revision. What is gone by now is found by those that were
-    /// there. What is left out may go meanwhile: a leader's lease ends.
-    async fn unchanged(&self, revision: Revision) -> Result<(), MigrateError> {
-        let (mut then, mut now) = (Entries::new(self.from, Some(revision)), Entries::new(self.from, None));
-        loop {
-            let (before, after) = (self.next_taken(&mut then).await?, self.next_taken(&mut now).await?);
-            if before != after {
-                let next = Revision(revision.0 + 1);
-                return Err(MigrateError::Changed(after.map_or(next, |entry| entry.modified.max(next))));
-            }
-            if before.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
     /// The source's next entry that does not stay behind.
-    async fn next_taken(&self, source: &mut Entries<'_>) -> Result<Option<Entry>, MigrateError> {
+    async fn next_taken(&self, entries: &mut Entries<'_>) -> Result<Option<Entry>, MigrateError> {
         loop {
-            let entry = source.next().await.map_err(MigrateError::Source)?;
+            let entry = entries.next().await.map_err(source)?;
             if entry.as_ref().is_none_or(|entry| !(self.left_out)(&entry.key)) {
                 return Ok(entry);
             }
         }
     }
+}
+
+/// Makes a sealed target a store like any other. `name` is the migration's that has sealed it; doing it twice does no
+/// harm.
+pub async fn settle(to: &Store, name: &str) -> Result<(), MigrateError> {
+    let Some(mark) = to.get(UNFINISHED).await.map_err(MigrateError::Target)? else { return Ok(()) };
+    if mark.value != sealed(name) {
+        return Err(MigrateError::Overtaken);
+    }
+    let settled =
+        Commit { conditions: vec![marked(mark.modified)], ops: vec![Op::Delete(UNFINISHED.to_vec())] };
+    to.commit(settled).await.map(drop).map_err(MigrateError::Write)
+}
+
+/// Has a store say that everything was moved from it, and `to` where: nobody comes to lead with it any more, and whoever
+/// still leads is refused from now on, because the term under this key is written anew. Its records stay. Doing it twice
+/// does no harm.
+pub async fn retire(former: &Store, term_key: &[u8], to: &str) -> Result<(), MigrateError> {
+    if former.get(MOVED).await.map_err(MigrateError::Source)?.is_some() {
+        return Ok(());
+    }
+    let Some(term) = former.get(term_key).await.map_err(MigrateError::Source)? else {
+        return Err(MigrateError::Termless(term_key.escape_ascii().to_string()));
+    };
+    let conditions = vec![Condition::Unchanged(term_key.to_vec(), term.modified)];
+    let ops = vec![Op::Put(MOVED.to_vec(), to.into()), Op::Put(term_key.to_vec(), term.value)];
+    former.commit(Commit { conditions, ops }).await.map(drop).map_err(MigrateError::Write)
 }
 
 /// Makes this directory, which must be empty or not there, an empty embedded store of the incarnation after `above`:
@@ -278,6 +315,18 @@ pub fn embedded_target(directory: &Path, above: u64, options: StoreOptions) -> R
     let incarnation_min = above.saturating_add(1);
     restore(&bytes[..], directory, RestoreOptions { replace: false, incarnation_min })?;
     Ok(Store::open_with(directory, options)?)
+}
+
+/// What the mark of a whole target says.
+fn sealed(name: &str) -> Vec<u8> {
+    format!("migration {name} has filled this store").into_bytes()
+}
+
+fn source(error: ReadError) -> MigrateError {
+    match error {
+        ReadError::Compacted { .. } => MigrateError::Compacted,
+        error => MigrateError::Source(error),
+    }
 }
 
 fn marked(mark: Revision) -> Condition {

@@ -127,6 +127,11 @@ impl Store {
         Ok(Self::with(Embedded::open(directory, options)?))
     }
 
+    /// [`Store::open_with`] for a store that must be there: none is made.
+    pub fn open_existing(directory: &Path, options: StoreOptions) -> Result<Store, OpenError> {
+        Ok(Self::with(Embedded::open_existing(directory, options)?))
+    }
+
     /// An embedded store over any disk, which the caller alone must own.
     pub fn over(disk: Box<dyn Disk>, options: StoreOptions) -> Result<Store, OpenError> {
         Ok(Self::with(Embedded::over(disk, options)?))
@@ -136,6 +141,12 @@ impl Store {
     /// [`EtcdOptions::patience`] says. The store lives on the present runtime, with its timers, and ends with it.
     pub async fn etcd(options: EtcdOptions) -> Result<Store, EtcdError> {
         Ok(Self::with(Etcd::open(options).await?))
+    }
+
+    /// What is there of a store in an etcd, to be read: nothing is written. Of incarnation 0 if it was never made; there
+    /// may be keys of somebody else then.
+    pub async fn etcd_found(options: EtcdOptions) -> Result<Store, EtcdError> {
+        Ok(Self::with(Etcd::find(options).await?))
     }
 
     /// A store that this engine keeps.

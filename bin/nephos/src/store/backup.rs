@@ -1,6 +1,8 @@
 //! `nephos store backup`: a running process takes a backup of its store, and streams it into a file here.
 //!
-//! Invariant: a file of the backup's name is a whole one: it has that name only when it was read and found to be.
+//! Invariant: a file of the backup's name is a whole one, which has that name only when it was read and found to be; or
+//! it is empty, where the file system cannot rename without replacing (NFS) and a crash came between the two steps that
+//! it takes there.
 
 use super::{backup_read, backup_text};
 use crate::cloud::{Cloud, Member};

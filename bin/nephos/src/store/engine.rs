@@ -2,6 +2,8 @@
 //! control plane runs: an embedded one is opened here, the shared one is served by this very process, on a port and
 //! with an end of its own, and an etcd is where it is.
 //!
+//! Invariant: a store that the cloud has is opened only if it is there: an empty one made in the place of one that was
+//! lost would make orphans of all VMs. So is one that is only looked at, of which nothing is changed.
 //! Invariant: what is served here ends with this process, however that ends.
 //! Invariant: stores that are being made lie in `store.migrating`, where no process looks for one.
 
@@ -9,7 +11,9 @@ use crate::cloud::{Cloud, EMBEDDED, Member, SHARED};
 use crate::error::Error;
 use base::error::chain;
 use contract::trust::Role;
-use metastore::{EtcdOptions, Store, StoreOptions, StorePlace, embedded_target};
+use metastore::{
+    EtcdOptions, MOVED, OpenError, ReadError, Store, StoreOptions, StorePlace, UNFINISHED, embedded_target,
+};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,6 +30,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Namespace {
     member: Member,
     leader_key: &'static str,
+    term_key: &'static str,
 }
 
 impl Namespace {
@@ -33,14 +38,14 @@ impl Namespace {
     pub fn all(cloud: &Cloud) -> Result<Vec<Namespace>, Error> {
         let mut all: Vec<Namespace> = Vec::new();
         for member in cloud.members()? {
-            let leader_key = match member.identity.role {
-                Role::Region => region::record::LEADER_KEY,
-                Role::Cell => cell::LEADER_KEY,
+            let (leader_key, term_key) = match member.identity.role {
+                Role::Region => (region::record::LEADER_KEY, region::record::TERM_KEY),
+                Role::Cell => (cell::LEADER_KEY, cell::TERM_KEY),
                 Role::Zone | Role::Host | Role::Vswitch | Role::Store | Role::Operator => continue,
             };
             // Processes that share an identity share its store.
             if all.last().is_none_or(|last| last.member.identity != member.identity) {
-                all.push(Namespace { member, leader_key });
+                all.push(Namespace { member, leader_key, term_key });
             }
         }
         Ok(all)
@@ -68,18 +73,115 @@ impl Namespace {
         }
     }
 
-    /// Opens it where the cloud has it.
-    pub async fn open(&self, cloud: &Cloud) -> Result<Store, Error> {
+    /// Under which the highest term is, and whose store it is.
+    pub fn term_key(&self) -> &'static str {
+        self.term_key
+    }
+
+    /// Its own directory; `None`: it is in an etcd, ours or somebody else's.
+    pub fn directory(&self, cloud: &Cloud) -> Option<PathBuf> {
         match self.place(cloud) {
-            StorePlace::Embedded(directory) => {
-                Store::open_with(&directory, StoreOptions::bounded(cloud.state_bytes_max()))
-                    .map_err(|error| self.wrong(&format!("cannot open {}", directory.display()), &error))
+            StorePlace::Embedded(directory) => Some(directory),
+            StorePlace::Etcd(_) => None,
+        }
+    }
+
+    /// Opens it where the cloud has it: one that is there, has been led with, and is all of it. `unsettled`: what a
+    /// migration has sealed will do as well.
+    pub async fn open(&self, cloud: &Cloud, unsettled: bool) -> Result<Store, Error> {
+        let store = match self.directory(cloud) {
+            None => self.look(cloud).await?,
+            Some(directory) => {
+                let options = StoreOptions::bounded(cloud.state_bytes_max());
+                Store::open_existing(&directory, options)
+                    .map_err(|error| self.unopened(&directory, &error))?
             }
+        };
+        self.check(&store, cloud, unsettled).await?;
+        Ok(store)
+    }
+
+    /// What is under its prefix in the cloud's etcd, which may be no store.
+    pub async fn look(&self, cloud: &Cloud) -> Result<Store, Error> {
+        let options = self.etcd_options(cloud)?;
+        Store::etcd_found(options).await.map_err(|error| self.unreached(cloud, &error))
+    }
+
+    /// [`Namespace::open`] in a directory; `None`: a process of the cloud has it open, and so has led with it.
+    pub async fn open_unless_used(&self, cloud: &Cloud, directory: &Path) -> Result<Option<Store>, Error> {
+        metastore::store_required(directory).map_err(|error| self.unopened(directory, &error))?;
+        match Store::open_existing(directory, StoreOptions::bounded(cloud.state_bytes_max())) {
+            Err(OpenError::Locked { .. }) => Ok(None),
+            Err(error) => Err(self.unopened(directory, &error)),
+            Ok(store) => self.check(&store, cloud, false).await.map(|()| Some(store)),
+        }
+    }
+
+    /// Opens it where the cloud is to have it: in an etcd it is made, in a directory [`Engine::make`] has done that.
+    pub async fn make(&self, cloud: &Cloud) -> Result<Store, Error> {
+        let Some(directory) = self.directory(cloud) else {
+            let options = self.etcd_options(cloud)?;
+            return Store::etcd(options).await.map_err(|error| self.unreached(cloud, &error));
+        };
+        let made = directory.with_file_name(MIGRATING);
+        Store::open_existing(&made, StoreOptions::bounded(cloud.state_bytes_max()))
+            .map_err(|error| self.unopened(&made, &error))
+    }
+
+    /// Whether somebody has led with the store, and nothing says that it is not whole, or not in use any more.
+    async fn check(&self, store: &Store, cloud: &Cloud, unsettled: bool) -> Result<(), Error> {
+        let read = |error: ReadError| self.unreached(cloud, &error);
+        let wrong = |why: String| Err(Error::Said(format!("{}: its store {why}", self.owner())));
+        let text = cloud.store_text();
+        let term = match store.incarnation() {
+            0 => None,
+            _ => store.get(self.term_key.as_bytes()).await.map_err(read)?,
+        };
+        let Some(term) = term else {
+            return wrong(format!(
+                "({text}) is not there, or empty: nobody has ever led with it. If it was lost, restore it first; a new \
+                 cloud's is there once it was up"
+            ));
+        };
+        // As elections write it: the term in eight bytes, then whose it is.
+        let owner = term.value.get(8..).unwrap_or_default();
+        if owner != self.owner().as_bytes() {
+            return wrong(format!("({text}) is that of {}", owner.escape_ascii()));
+        }
+        if let Some(to) = store.get(MOVED).await.map_err(read)? {
+            let to = String::from_utf8_lossy(&to.value).into_owned();
+            return wrong(format!("({text}) is a former one: everything was moved from it to {to}"));
+        }
+        if !unsettled && store.get(UNFINISHED).await.map_err(read)?.is_some() {
+            return wrong(format!("({text}) is not whole: a migration fills it, or was cut off"));
+        }
+        Ok(())
+    }
+
+    fn etcd_options(&self, cloud: &Cloud) -> Result<EtcdOptions, Error> {
+        match self.place(cloud) {
             StorePlace::Etcd(url) => {
-                let options = EtcdOptions::parse(&url).map_err(|error| self.wrong("its place", &error))?;
-                let what = format!("the store {}", cloud.store_text());
-                Store::etcd(options).await.map_err(|error| self.wrong(&what, &error))
+                EtcdOptions::parse(&url).map_err(|error| self.wrong("its place", &error))
             }
+            StorePlace::Embedded(directory) => {
+                Err(Error::Said(format!("{} is in no etcd", directory.display())))
+            }
+        }
+    }
+
+    fn unreached(&self, cloud: &Cloud, error: &(dyn std::error::Error + 'static)) -> Error {
+        self.wrong(&format!("the store {}", cloud.store_text()), error)
+    }
+
+    fn unopened(&self, directory: &Path, error: &OpenError) -> Error {
+        let what = format!("cannot open {}", directory.display());
+        match error {
+            OpenError::Absent { .. } => Error::Said(format!(
+                "{}: {what}: there is no store. If it was lost, restore it first (`nephos store restore`); a new cloud's \
+                 is there once it was up",
+                self.owner()
+            )),
+            error => self.wrong(&what, error),
         }
     }
 
@@ -115,12 +217,23 @@ pub fn directories(cloud: &Cloud) -> Result<Vec<PathBuf>, Error> {
     if let Some(store) = cloud.store_identity() {
         return Ok(vec![cloud.member_dir(&Member::only(store)).join("store")]);
     }
-    let places = Namespace::all(cloud)?.into_iter().map(|namespace| namespace.place(cloud));
-    let directory = |place| match place {
-        StorePlace::Embedded(directory) => Some(directory),
-        StorePlace::Etcd(_) => None,
-    };
-    Ok(places.filter_map(directory).collect())
+    Ok(Namespace::all(cloud)?.iter().filter_map(|namespace| namespace.directory(cloud)).collect())
+}
+
+/// Whether the store that the processes share is there; there is nothing to be said of other engines.
+pub fn shared_check(cloud: &Cloud) -> Result<(), Error> {
+    if cloud.store_identity().is_none() {
+        return Ok(());
+    }
+    for directory in directories(cloud)? {
+        metastore::store_required(&directory).map_err(|error| {
+            let (path, why) = (directory.display(), chain(&error));
+            Error::Said(format!(
+                "cannot open {path}: {why}. If it was lost, restore it first (`nephos store restore`)"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// Removes what [`Engine::make`] has made in directories, of a migration that was cut off.
@@ -150,6 +263,8 @@ impl Engine {
     /// What the cloud has.
     pub async fn begin(cloud: &Cloud) -> Result<Engine, Error> {
         let mut engine = Engine { cloud: cloud.clone(), served: None };
+        // To serve it would make it.
+        shared_check(cloud)?;
         if cloud.store_identity().is_some() {
             for directory in directories(cloud)? {
                 engine.serve(&directory).await?;
@@ -179,17 +294,12 @@ impl Engine {
 
     /// Opens a store that [`Engine::begin`] has found.
     pub async fn open(&self, namespace: &Namespace) -> Result<Store, Error> {
-        namespace.open(&self.cloud).await
+        namespace.open(&self.cloud, false).await
     }
 
-    /// Opens a store that [`Engine::make`] has made.
+    /// Opens a store that [`Engine::make`] has made; in an etcd it is made now.
     pub async fn open_made(&self, namespace: &Namespace) -> Result<Store, Error> {
-        let StorePlace::Embedded(directory) = namespace.place(&self.cloud) else {
-            return namespace.open(&self.cloud).await;
-        };
-        let made = directory.with_file_name(MIGRATING);
-        Store::open_with(&made, StoreOptions::bounded(self.cloud.state_bytes_max()))
-            .map_err(|error| namespace.wrong(&format!("cannot open {}", made.display()), &error))
+        namespace.make(&self.cloud).await
     }
 
     /// Ends what is served here, in order.

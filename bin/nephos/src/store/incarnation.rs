@@ -3,14 +3,19 @@
 
 use super::engine::{self, Namespace};
 use super::migrate::incarnation_above;
+use super::settle;
 use crate::arguments::At;
-use crate::cloud::Cloud;
+use crate::cloud::{self, Cloud, Member};
 use crate::error::Error;
-use crate::{process, supervisor};
+use crate::process::{self, State};
+use crate::supervisor;
 use tokio::runtime::Runtime;
 
 /// `nephos store incarnation`
 pub fn incarnation(at: &At, above: u64) -> Result<(), Error> {
+    // Before there is a cloud, there is no lock.
+    let _ = Cloud::open(at)?;
+    let _edit = supervisor::edit(&cloud::directory(at)?)?;
     let mut cloud = Cloud::open(at)?;
     if !engine::is_etcd(&cloud) {
         return Err(Error::Said(format!(
@@ -19,30 +24,25 @@ pub fn incarnation(at: &At, above: u64) -> Result<(), Error> {
             cloud.store_text()
         )));
     }
-    // A supervisor that runs keeps the lock, and changes nothing.
+    settle::settled(&cloud)?;
+    // A supervisor that runs keeps the lock.
     let lock = supervisor::lock(&cloud.dir)?;
     if lock.is_none() && process::supervisor(&cloud).is_none() {
         return Err(Error::Said(
             "another `nephos` is just starting, stopping or moving this cloud; try again".into(),
         ));
     }
-    let running = process::running(&cloud, &engine::processes(&cloud)?);
-    if !running.is_empty() {
-        let labels: Vec<String> = running.iter().map(|(member, _)| member.label()).collect();
-        return Err(Error::Said(format!(
-            "{} would go on with what they knew of the store; `nephos kill control-plane` ends them",
-            labels.join(", ")
-        )));
-    }
+    let members = engine::processes(&cloud)?;
+    none_works(&cloud, &members, lock.is_none())?;
     let runtime =
         Runtime::new().map_err(|source| Error::Process { what: "start a runtime".into(), source })?;
     let raised = runtime.block_on(async {
         let namespaces = Namespace::all(&cloud)?;
         let mut stores = Vec::new();
         for namespace in &namespaces {
-            stores.push(namespace.open(&cloud).await?);
+            stores.push(namespace.open(&cloud, false).await?);
         }
-        let above = incarnation_above(&cloud, &stores, above)?;
+        let above = incarnation_above(&cloud, stores.iter(), above)?;
         // First, so that it is remembered whatever comes.
         cloud.topology.incarnation = above + 1;
         cloud.save()?;
@@ -57,7 +57,27 @@ pub fn incarnation(at: &At, above: u64) -> Result<(), Error> {
     for (owner, old, new) in raised {
         say!("{owner}: incarnation {new}, was {old}");
     }
+    // Somebody may have started one meanwhile.
+    none_works(&cloud, &members, lock.is_none())?;
     let start = if lock.is_some() { "up" } else { "start control-plane" };
     say!("`nephos {start}` starts the control plane with them.");
     Ok(())
+}
+
+/// Whether none of the members runs, nor is about to be started by a supervisor.
+fn none_works(cloud: &Cloud, members: &[Member], supervised: bool) -> Result<(), Error> {
+    let running = process::running(cloud, members);
+    let works = |member: &&Member| {
+        let held = process::state(cloud, member) == State::Held;
+        running.iter().any(|(running, _)| running == *member) || (supervised && !held)
+    };
+    let labels: Vec<String> = members.iter().filter(works).map(Member::label).collect();
+    if labels.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Said(format!(
+        "{} would go on with what they knew of the store, or are just being started again; `nephos kill control-plane` \
+         ends them for good",
+        labels.join(", ")
+    )))
 }

@@ -4,7 +4,8 @@
 //!   backup        taken by the process that owns the store, while it runs
 //!   migrate       all stores of a cloud to another engine, while the control plane does not run
 //!   incarnation   raised in an etcd that was restored
-//!   engine        stores as these two reach them
+//!   settle        what is left of a migration once the cloud has its new stores
+//!   engine        stores as these three reach them
 //! ```
 //!
 //! Restoring and verifying work on files and directories, while no process uses them.
@@ -13,6 +14,9 @@ mod backup;
 mod engine;
 mod incarnation;
 mod migrate;
+mod settle;
+
+pub use settle::settle;
 
 use crate::arguments::{Store, StoreCommand};
 use crate::cloud::Cloud;

@@ -15,6 +15,7 @@
 use super::backup::{BackupFileError, BackupReader, BackupSummary};
 use super::format::{FileKind, HEAD_BYTES, Head};
 use super::lease::Leases;
+use super::log::IDENTITY;
 use super::recovery::{Found, OpenError, Recovery, examine, io_error, store_make};
 use super::snapshot::SnapshotWriter;
 use super::thread::{LOCK, lock, lock_shared};
@@ -251,6 +252,14 @@ pub fn verify(directory: &Path) -> Result<StoreSummary, OpenError> {
     let _lock = lock_shared(directory)?;
     let disk = RealDisk::open(directory).map_err(io_error(format!("open {}", directory.display())))?;
     verify_disk(&disk)?.ok_or_else(absent)
+}
+
+/// Refuses a directory in which there is no store, or one without its identity. It may be in use.
+pub fn store_required(directory: &Path) -> Result<(), OpenError> {
+    match directory.join(IDENTITY).exists() {
+        true => Ok(()),
+        false => verify(directory).map(drop),
+    }
 }
 
 /// [`verify`] over any disk; `None`: there is no store.

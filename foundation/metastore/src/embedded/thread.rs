@@ -13,6 +13,7 @@ use super::backup::{Backup, BackupError};
 use super::engine::{Engine, EngineOptions};
 use super::reader::Reader;
 use super::recovery::{OpenError, io_error};
+use super::restore::store_required;
 use crate::contract::{
     Commit, CommitError, Entry, LeaseError, LeaseId, Page, RangeQuery, ReadError, Revision,
 };
@@ -98,6 +99,12 @@ impl Embedded {
         let disk = RealDisk::open(directory).map_err(io_error(format!("open {}", directory.display())))?;
         let lock = lock(directory)?;
         Self::start(Box::new(disk), options, Some(lock))
+    }
+
+    /// [`Embedded::open`], which makes no store.
+    pub(crate) fn open_existing(directory: &Path, options: StoreOptions) -> Result<Embedded, OpenError> {
+        store_required(directory)?;
+        Self::open(directory, options)
     }
 
     pub(crate) fn over(disk: Box<dyn Disk>, options: StoreOptions) -> Result<Embedded, OpenError> {

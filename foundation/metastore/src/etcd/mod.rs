@@ -58,18 +58,33 @@ pub(crate) struct Etcd {
 impl Etcd {
     /// Opens the store, or makes it, on the present runtime.
     pub(crate) async fn open(options: EtcdOptions) -> Result<Etcd, EtcdError> {
+        let etcd = Etcd::begin(options)?;
+        let incarnation = etcd.incarnation_ensure().await.map_err(not_opened)?;
+        etcd.links.incarnation_learn(incarnation);
+        Ok(etcd)
+    }
+
+    /// Opens what is there; of incarnation 0 if that is no store.
+    pub(crate) async fn find(options: EtcdOptions) -> Result<Etcd, EtcdError> {
+        let etcd = Etcd::begin(options)?;
+        let links = &etcd.links;
+        let read = etcd.retried(|link: Arc<Link>| async move {
+            let (incarnation, _) = links.incarnation_read(&link).await?;
+            Ok(incarnation)
+        });
+        if let Some(incarnation) = read.await.map_err(not_opened)? {
+            etcd.links.incarnation_learn(incarnation);
+        }
+        Ok(etcd)
+    }
+
+    fn begin(options: EtcdOptions) -> Result<Etcd, EtcdError> {
         if options.endpoints.is_empty() {
             return Err(EtcdError::Url("no member is named".to_owned()));
         }
         let runtime = Handle::current();
         let in_flight = Arc::new(Semaphore::new(options.commits_in_flight.clamp(1, Semaphore::MAX_PERMITS)));
-        let etcd = Etcd { links: Arc::new(Links::new(options, runtime.clone())), runtime, in_flight };
-        let incarnation = etcd.incarnation_ensure().await.map_err(|fault| match fault {
-            Fault::Gone(why) => EtcdError::NotAStore(why),
-            fault => EtcdError::Unavailable(fault.said()),
-        })?;
-        etcd.links.incarnation_learn(incarnation);
-        Ok(etcd)
+        Ok(Etcd { links: Arc::new(Links::new(options, runtime.clone())), runtime, in_flight })
     }
 
     /// The store's incarnation; 1 is written if there is none.
@@ -389,6 +404,13 @@ impl Backend for Etcd {
 
     fn incarnation_raise(&self, above: u64) -> Pending<'_, Result<u64, CommitError>> {
         Box::pin(async move { self.incarnation_raise_above(above).await.map_err(commit_error) })
+    }
+}
+
+fn not_opened(fault: Fault) -> EtcdError {
+    match fault {
+        Fault::Gone(why) => EtcdError::NotAStore(why),
+        fault => EtcdError::Unavailable(fault.said()),
     }
 }
 

@@ -2,12 +2,15 @@
 
 use crate::server::{Member, wait};
 use base::disk::memory::MemoryDisk;
+use metastore::election::{Election, ElectionError};
 use metastore::{
-    Commit, CommitError, EtcdOptions, MigrateError, Migrated, Migration, Op, RestoreError, Store,
-    StoreOptions, UNFINISHED, embedded_target, set_aside,
+    Backend, Busy, Commit, CommitError, Entry, EtcdOptions, LeaseError, LeaseId, MOVED, MigrateError,
+    Migrated, Migration, OnDone, Op, OpenError, Page, Pending, RangeQuery, ReadError, RestoreError, Revision,
+    Store, StoreOptions, UNFINISHED, Watch, embedded_target, retire, set_aside, settle,
 };
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 fn embedded() -> Store {
     Store::over(MemoryDisk::new().mount(), StoreOptions::default()).unwrap()
@@ -31,7 +34,20 @@ async fn migrate(
     left_out: &(dyn Fn(&[u8]) -> bool + Sync),
     progress: &mut (dyn FnMut(Migrated) + Send),
 ) -> Result<Migrated, MigrateError> {
-    Migration { from, to, left_out, incarnation_above: 0 }.run(progress).await
+    run(&Migration { from, to, name: "one", left_out, incarnation_above: 0 }, to, progress).await
+}
+
+/// All of it; `again` is the target as it is opened once it has its incarnation.
+async fn run(
+    migration: &Migration<'_>,
+    again: &Store,
+    progress: &mut (dyn FnMut(Migrated) + Send),
+) -> Result<Migrated, MigrateError> {
+    let copied = migration.copy(progress).await?;
+    migration.unchanged(&copied.done()).await?;
+    let done = migration.seal(copied).await?;
+    settle(again, migration.name).await?;
+    Ok(done)
 }
 
 /// Several accounts, large values, more than a page.
@@ -128,66 +144,320 @@ fn a_store_moves_from_etcd_into_a_directory() {
     assert!(embedded_target(directory.path(), 9, StoreOptions::default()).is_err(), "it is not empty");
 }
 
-/// Polls it so often, if it takes so long, and drops it.
-fn cut_off<T>(future: impl Future<Output = T>, polls: usize) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    let runtime = crate::server::runtime();
-    let _inside = runtime.enter();
-    for _ in 0..polls {
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => return Some(done),
-            // Nobody wakes it: what it waits for goes on meanwhile.
-            Poll::Pending => std::thread::yield_now(),
+/// What a migration does to its stores, and how many of that it may do before its process is no more.
+#[derive(Default)]
+struct Fate {
+    left: usize,
+    did: Vec<&'static str>,
+}
+
+/// A store whose user ends.
+struct Mortal {
+    store: Store,
+    fate: Arc<Mutex<Fate>>,
+    is_target: bool,
+}
+
+impl Mortal {
+    fn store(store: &Store, fate: &Arc<Mutex<Fate>>, is_target: bool) -> Store {
+        Store::with(Mortal { store: store.clone(), fate: fate.clone(), is_target })
+    }
+
+    /// Whether it still comes to this.
+    fn does(&self, what: &'static str) -> bool {
+        let mut fate = self.fate.lock().unwrap();
+        let does = fate.left > 0;
+        if does {
+            fate.left -= 1;
+            fate.did.push(what);
+        }
+        does
+    }
+
+    fn reads<'a, T: Send + 'a>(
+        &self,
+        read: impl Future<Output = Result<T, ReadError>> + Send + 'a,
+    ) -> Pending<'a, Result<T, ReadError>> {
+        match self.does(if self.is_target { "read the target" } else { "read the source" }) {
+            true => Box::pin(read),
+            false => Box::pin(std::future::ready(Err(ReadError::Failed("it is over".into())))),
         }
     }
-    None
+}
+
+impl Backend for Mortal {
+    fn incarnation(&self) -> u64 {
+        self.store.incarnation()
+    }
+
+    fn commit(&self, commit: Commit) -> Pending<'static, Result<Revision, CommitError>> {
+        let what = match &commit.ops[..] {
+            [Op::Put(key, value)] if key == UNFINISHED && value.ends_with(b"fills this store") => "begin",
+            [Op::Put(key, _)] if key == UNFINISHED => "seal",
+            [Op::Delete(key)] if key == UNFINISHED => "settle",
+            [Op::Delete(_), ..] => "empty",
+            _ => "fill",
+        };
+        match self.does(what) {
+            true => Box::pin(self.store.commit(commit)),
+            false => Box::pin(std::future::ready(Err(CommitError::Failed("it is over".into())))),
+        }
+    }
+
+    fn submit(&self, commit: Commit, on_done: OnDone) -> Result<(), Busy> {
+        Err(Busy { commit, on_done })
+    }
+
+    fn revision(&self) -> Pending<'_, Result<Revision, ReadError>> {
+        self.reads(self.store.revision())
+    }
+
+    fn get<'a>(
+        &'a self,
+        key: &'a [u8],
+        _: Option<Revision>,
+    ) -> Pending<'a, Result<Option<Entry>, ReadError>> {
+        self.reads(self.store.get(key))
+    }
+
+    fn range<'a>(&'a self, query: &'a RangeQuery) -> Pending<'a, Result<Page, ReadError>> {
+        self.reads(self.store.range(query))
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a [u8], from: Revision) -> Pending<'a, Result<Watch, ReadError>> {
+        self.reads(self.store.watch(prefix, from))
+    }
+
+    fn compact(&self, up_to: Revision) -> Pending<'_, Result<Revision, ReadError>> {
+        self.reads(self.store.compact(up_to))
+    }
+
+    fn lease_grant(&self, ttl: Duration) -> Pending<'_, Result<LeaseId, LeaseError>> {
+        Box::pin(self.store.lease_grant(ttl))
+    }
+
+    fn lease_keep_alive(&self, id: LeaseId) -> Pending<'_, Result<(), LeaseError>> {
+        Box::pin(self.store.lease_keep_alive(id))
+    }
+
+    fn lease_revoke(&self, id: LeaseId) -> Pending<'_, Result<(), LeaseError>> {
+        Box::pin(self.store.lease_revoke(id))
+    }
+
+    fn incarnation_raisable(&self) -> bool {
+        true
+    }
+
+    fn incarnation_raise(&self, above: u64) -> Pending<'_, Result<u64, CommitError>> {
+        match self.does("raise") {
+            true => Box::pin(self.store.incarnation_raise(above)),
+            false => Box::pin(std::future::ready(Err(CommitError::Failed("it is over".into())))),
+        }
+    }
+}
+
+/// Migrates until its process has done so much; whether it was done with all, and what it did.
+fn run_mortal(from: &Store, member: &Member, prefix: &str, left: usize) -> (bool, Vec<&'static str>) {
+    let fate = Arc::new(Mutex::new(Fate { left, did: Vec::new() }));
+    let leads = |key: &[u8]| key == b"leader";
+    let (from, to) = (Mortal::store(from, &fate, false), Mortal::store(&etcd(member, prefix), &fate, true));
+    let migration =
+        Migration { from: &from, to: &to, name: "cut off", left_out: &leads, incarnation_above: 6 };
+    let done = wait(async {
+        let copied = migration.copy(&mut |_| ()).await?;
+        migration.unchanged(&copied.done()).await?;
+        migration.seal(copied).await?;
+        let again = Store::etcd(EtcdOptions::parse(&member.url(prefix)).unwrap()).await.unwrap();
+        settle(&Mortal::store(&again, &fate, true), "cut off").await
+    });
+    let did = std::mem::take(&mut fate.lock().unwrap().did);
+    (done.is_ok(), did)
 }
 
 #[test]
-fn a_migration_that_was_cut_off_anywhere_is_done_again() {
+fn a_migration_that_was_cut_off_after_any_of_its_operations_is_done_again() {
     let member = Member::start();
     let from = embedded();
-    fill(&from);
+    // Two accounts, so that it takes more than one commit.
+    for key in ["a/0/000000000001/vm", "a/0/000000000002/vm", "free", "leader", "z"] {
+        wait(from.commit(put(key, "value"))).unwrap();
+    }
     let leads = |key: &[u8]| key == b"leader";
     let expected: Vec<_> = pairs(&from).into_iter().filter(|(key, _)| key != b"leader").collect();
-    let mut finished = 0;
-    for (turn, polls) in [1, 10, 100, 1_000, 3_000, 10_000, 30_000, 100_000].into_iter().enumerate() {
-        let prefix = format!("turn-{turn}");
-        let to = etcd(&member, &prefix);
-        let migration = Migration { from: &from, to: &to, left_out: &leads, incarnation_above: 6 };
-        finished += u32::from(cut_off(migration.run(&mut |_| ()), polls).is_some_and(|done| done.is_ok()));
-        // What the first run has sent may still arrive: it must not do harm.
-        let to = etcd(&member, &prefix);
-        let done = wait(Migration { to: &to, ..migration }.run(&mut |_| ())).unwrap();
-        assert_eq!((done.entries, done.verified, done.incarnation), (600, 600, 7), "after {polls} polls");
-        let to = etcd(&member, &prefix);
-        assert_eq!((pairs(&to), to.incarnation()), (expected.clone(), 7), "after {polls} polls");
-        // And what is done is found done, as long as nobody has worked with it.
-        let done = wait(Migration { to: &to, ..migration }.run(&mut |_| ())).unwrap();
-        assert_eq!((done.entries, done.incarnation), (600, 7));
-        wait(to.commit(put("z/more", "1"))).unwrap();
-        let refused = wait(Migration { to: &to, ..migration }.run(&mut |_| ()));
-        assert!(matches!(refused, Err(MigrateError::NotEmpty(_))), "{refused:?}");
+    let (whole, all) = run_mortal(&from, &member, "whole", usize::MAX);
+    assert!(whole);
+    let mut last = BTreeSet::new();
+    // Into nothing; and into what another migration has left that was cut off before it settled.
+    for before in [0, all.len() - 1] {
+        for left in 0.. {
+            let prefix = format!("{before}-{left}");
+            run_mortal(&from, &member, &prefix, before);
+            let (whole, did) = run_mortal(&from, &member, &prefix, left);
+            assert!(did.len() == left && (before > 0 || did == all[..left]), "{did:?}");
+            last.extend(did.last().copied());
+            let when = format!("after {before} operations, and {left}");
+            if !whole {
+                let to = etcd(&member, &prefix);
+                if wait(to.get(UNFINISHED)).unwrap().is_some() {
+                    let refused = wait(settle(&to, "another"));
+                    assert!(matches!(refused, Err(MigrateError::Overtaken)), "{refused:?}");
+                }
+                let migration = Migration {
+                    from: &from,
+                    to: &to,
+                    name: "another",
+                    left_out: &leads,
+                    incarnation_above: 6,
+                };
+                let copied = wait(migration.copy(&mut |_| ())).unwrap();
+                let done = wait(migration.seal(copied)).unwrap();
+                assert_eq!((done.entries, done.verified), (4, 4), "{when}");
+                wait(settle(&etcd(&member, &prefix), "another")).unwrap();
+            }
+            let to = etcd(&member, &prefix);
+            assert_eq!((pairs(&to), to.incarnation()), (expected.clone(), 7), "{when}");
+            // What is done is somebody's, and nobody fills it anew.
+            let migration =
+                Migration { from: &from, to: &to, name: "late", left_out: &leads, incarnation_above: 9 };
+            let refused = wait(migration.copy(&mut |_| ()));
+            assert!(matches!(refused, Err(MigrateError::NotEmpty(_))), "{refused:?}");
+            if whole {
+                break;
+            }
+        }
     }
-    println!("{finished} were not cut off");
+    let phases = ["begin", "empty", "fill", "raise", "read the source", "read the target", "seal", "settle"];
+    assert_eq!(last.into_iter().collect::<Vec<_>>(), phases);
 }
 
 #[test]
-fn a_copy_that_is_not_finished_is_no_store_yet() {
+fn a_copy_that_is_not_settled_is_no_store_yet() {
     let member = Member::start();
     let (from, to) = (embedded(), etcd(&member, "moved"));
     fill(&from);
-    let migration = Migration { from: &from, to: &to, left_out: &nothing_left_out, incarnation_above: 0 };
+    let migration =
+        Migration { from: &from, to: &to, name: "one", left_out: &nothing_left_out, incarnation_above: 0 };
     let copied = wait(migration.copy(&mut |_| ())).unwrap();
     assert!(wait(to.get(UNFINISHED)).unwrap().is_some() && to.incarnation() == 1);
     // A second run takes it over, and the first can do nothing any more.
     let other = etcd(&member, "moved");
-    let again = wait(Migration { to: &other, ..migration }.copy(&mut |_| ())).unwrap();
-    let refused = wait(migration.finish(copied));
+    let second = Migration { to: &other, name: "two", ..migration };
+    let again = wait(second.copy(&mut |_| ())).unwrap();
+    let refused = wait(migration.seal(copied));
     assert!(matches!(refused, Err(MigrateError::Write(_))), "{refused:?}");
-    let other = etcd(&member, "moved");
-    let done = wait(Migration { to: &other, ..migration }.finish(again)).unwrap();
+    assert!(matches!(wait(settle(&other, "two")), Err(MigrateError::Overtaken)), "it is not sealed");
+    let done = wait(second.seal(again)).unwrap();
     assert_eq!((done.entries, done.incarnation), (601, 2));
+    let other = etcd(&member, "moved");
+    assert!(matches!(wait(settle(&other, "one")), Err(MigrateError::Overtaken)));
+    let refused = wait(election().lead_alone(&other)).unwrap_err();
+    assert!(matches!(refused, ElectionError::Unfinished), "{refused}");
+    wait(settle(&other, "two")).unwrap();
+    wait(settle(&other, "two")).unwrap();
+    assert_eq!(pairs(&other), pairs(&from));
+}
+
+fn election() -> Election {
+    Election {
+        leader_key: b"cell/leader".to_vec(),
+        term_key: b"cell/term".to_vec(),
+        owner: "cell/us-east-1a-c1".into(),
+        who: "me".into(),
+        ttl: Duration::from_secs(60),
+    }
+}
+
+#[test]
+fn a_former_store_takes_nobody_in_and_refuses_who_is_there() {
+    let member = Member::start();
+    let former = etcd(&member, "former");
+    let refused = wait(retire(&former, b"cell/term", "elsewhere"));
+    assert!(matches!(refused, Err(MigrateError::Termless(_))), "{refused:?}");
+    let leader = wait(election().campaign(&former, |_| ())).unwrap();
+    let act = || Commit {
+        conditions: vec![leader.fence()],
+        ops: vec![Op::Put(b"cell/vm/1".to_vec(), b"vm".to_vec())],
+    };
+    wait(former.commit(act())).unwrap();
+    for _ in 0..2 {
+        wait(retire(&former, b"cell/term", "a directory")).unwrap();
+    }
+    assert_eq!(wait(former.get(MOVED)).unwrap().unwrap().value, b"a directory");
+    let refused = wait(former.commit(act()));
+    assert!(matches!(refused, Err(CommitError::Conflict { .. })), "{refused:?}");
+    wait(leader.resign());
+    let refused = wait(election().campaign(&etcd(&member, "former"), |_| ())).unwrap_err();
+    assert!(refused.to_string().contains("moved from it to a directory. Start with that"), "{refused}");
+    assert!(wait(former.get(b"cell/vm/1")).unwrap().is_some());
+}
+
+#[test]
+fn a_source_that_changes_after_its_copy_is_found_out() {
+    let member = Member::start();
+    for (turn, change) in [
+        put("free/0001", "other"),
+        put("free/0001/new", "value"),
+        Commit { conditions: vec![], ops: vec![Op::Delete("free/0001".into())] },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (from, to) = (embedded(), etcd(&member, &format!("moved-{turn}")));
+        fill(&from);
+        let leads = |key: &[u8]| key == b"leader";
+        let migration =
+            Migration { from: &from, to: &to, name: "one", left_out: &leads, incarnation_above: 0 };
+        let done = wait(migration.copy(&mut |_| ())).unwrap().done();
+        wait(from.commit(put("leader", "another"))).unwrap();
+        wait(migration.unchanged(&done)).unwrap();
+        wait(from.commit(change)).unwrap();
+        let refused = wait(migration.unchanged(&done));
+        assert!(matches!(refused, Err(MigrateError::Changed(_))), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_source_that_is_compacted_meanwhile_says_what_to_do() {
+    let member = Member::start();
+    let (from, to) = (etcd(&member, "source"), etcd(&member, "moved"));
+    fill(&from);
+    let other = etcd(&member, "source");
+    let mut progress = move |_: Migrated| {
+        let other = other.clone();
+        let compact = move || {
+            // Later than what is copied.
+            wait(other.commit(put("leader", "another"))).unwrap();
+            let newest = wait(other.revision()).unwrap();
+            wait(other.compact(newest)).unwrap();
+        };
+        std::thread::spawn(compact).join().unwrap();
+    };
+    let refused = wait(migrate(&from, &to, &nothing_left_out, &mut progress)).unwrap_err();
+    assert!(matches!(refused, MigrateError::Compacted), "{refused:?}");
+    assert!(refused.to_string().contains("--auto-compaction-retention"), "{refused}");
+}
+
+#[test]
+fn a_store_that_is_looked_for_is_not_made() {
+    let member = Member::start();
+    let found = || wait(Store::etcd_found(EtcdOptions::parse(&member.url("sought")).unwrap())).unwrap();
+    let all = etcd(&member, "");
+    let before = wait(all.revision()).unwrap();
+    assert_eq!((found().incarnation(), pairs(&found())), (0, vec![]));
+    assert_eq!(wait(all.revision()).unwrap(), before);
+    wait(etcd(&member, "sought").commit(put("key", "value"))).unwrap();
+    assert_eq!((found().incarnation(), pairs(&found()).len()), (1, 1));
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let existing = || Store::open_existing(&path, StoreOptions::default());
+    assert!(matches!(existing(), Err(OpenError::Absent { .. })) && !path.exists());
+    std::fs::create_dir(&path).unwrap();
+    assert!(matches!(existing(), Err(OpenError::Absent { .. })));
+    drop(Store::open(&path).unwrap());
+    drop(existing().unwrap());
+    std::fs::remove_file(path.join("identity")).unwrap();
+    assert!(existing().is_err());
 }
 
 #[test]

@@ -143,6 +143,8 @@ fn a_clouds_stores_move_from_engine_to_engine_under_its_instances() {
     // What will not do is found out before anything is stopped.
     etcd.ctl(&["put", "taken/region/us-east-1/key", "value"]);
     story.refused(&etcd.url("taken"), "not empty: it has the key key");
+    let taken = etcd.ctl(&["get", "--prefix", "--keys-only", "taken/"]);
+    assert_eq!(taken.trim(), "taken/region/us-east-1/key", "whoever looks changes nothing");
     story.refused("embedded", "has its store there already");
     story.refused("etc://127.0.0.1", "does not begin with etcd://");
     story.refused("etcd://127.0.0.1:1/nobody", "cannot be reached");
@@ -191,6 +193,74 @@ fn a_clouds_stores_move_from_engine_to_engine_under_its_instances() {
 }
 
 #[test]
+fn a_move_into_an_etcd_that_is_cut_off_at_its_end_is_made_again_or_ended() {
+    let etcd = Etcd::start();
+    let (one, two) = (etcd.url("one"), etcd.url("two"));
+    let mut story = Story::begin(Options::simulated(1));
+    let toml = story.cloud.dir().join("cloud.toml");
+    let keys = |prefix: &str| etcd.ctl(&["get", "--prefix", "--keys-only", &format!("{prefix}/")]);
+
+    // A cell's directory that was lost is not taken for an empty store.
+    let (place, lost) = (story.cloud.dir().join("cells/us-east-1a-c1/store"), story.cloud.dir().join("lost"));
+    std::fs::rename(&place, &lost).expect("a directory can be renamed");
+    story.refused(&one, "there is no store");
+    assert!(!place.exists());
+    std::fs::rename(&lost, &place).expect("a directory can be renamed");
+
+    // All copies are there, and `cloud.toml` cannot be replaced: a directory is where its new content would be written.
+    let obstacle = story.cloud.dir().join(".cloud.toml.new");
+    std::fs::create_dir(&obstacle).expect("a directory can be made");
+    let Said { code, stderr, .. } = story.cloud.nephos(&["store", "migrate", "--to", &one]);
+    assert!(code == 1 && stderr.contains("The cloud is as it was"), "{stderr}");
+    for owner in ["region/us-east-1", "cell/us-east-1a-c1"] {
+        let mark = etcd.ctl(&["get", "--print-value-only", &format!("one/{owner}/migration/unfinished")]);
+        assert!(mark.contains("has filled this store"), "{mark}");
+    }
+    std::fs::remove_dir(&obstacle).expect("a directory can be removed");
+    // It goes on with what it had, and is changed; and the move is made again.
+    story.goes_on(false, None);
+    story.migrate(&one);
+    story.goes_on(false, Some(&one));
+    assert!(!keys("one").contains("migration/"), "{}", keys("one"));
+
+    // Killed once `cloud.toml` is replaced, unless it was quicker: `nephos up` ends what is left.
+    let moving = || std::fs::read_to_string(&toml).is_ok_and(|text| text.contains("[moving]"));
+    story.cut_off(&two, Signal::KILL, moving);
+    println!("cut off before it was settled: {}", moving());
+    if moving() {
+        for command in [&["store", "migrate", "--to", "embedded"][..], &["store", "incarnation"]] {
+            let refused = story.cloud.nephos(command);
+            assert!(
+                refused.code == 1 && refused.stderr.contains("`nephos up` does what is left"),
+                "{refused:?}"
+            );
+        }
+    }
+    story.goes_on(false, Some(&two));
+    assert!(!moving() && !keys("two").contains("migration/"), "{}", keys("two"));
+    for owner in ["region/us-east-1", "cell/us-east-1a-c1"] {
+        assert!(keys("one").contains(&format!("one/{owner}/migration/moved")), "{}", keys("one"));
+    }
+
+    // Dead, but about to be started again by a supervisor that is just slow.
+    let supervisor = story.cloud.pid("supervisor").expect("there is a supervisor");
+    let signal = |signal| {
+        let pid = i32::try_from(supervisor).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("it can be signalled");
+    };
+    signal(Signal::STOP);
+    for pid in control_plane(&story.cloud).into_values() {
+        testbed::process::kill(pid);
+        wait("it is dead", LONG, || (!testbed::process::alive(pid)).then_some(()));
+    }
+    let refused = story.cloud.nephos(&["store", "incarnation"]);
+    signal(Signal::CONT);
+    assert!(refused.code == 1 && refused.stderr.contains("nephos kill control-plane"), "{refused:?}");
+    wait("the control plane is back", LONG, || (control_plane(&story.cloud).len() == 4).then_some(()));
+    story.as_before();
+}
+
+#[test]
 fn hosts_take_what_an_etcd_says_that_was_restored() {
     let mut etcd = Etcd::start();
     let url = etcd.url("a-cloud");
@@ -207,6 +277,10 @@ fn hosts_take_what_an_etcd_says_that_was_restored() {
     for role in ["region", "cell"] {
         cloud.nephos_ok(&["kill", role]);
     }
+    // A store that was lost is not made anew.
+    etcd.ctl(&["del", "--prefix", "a-cloud/cell/"]);
+    let refused = cloud.nephos(&["store", "incarnation"]);
+    assert!(refused.code == 1 && refused.stderr.contains("is not there, or empty"), "{refused:?}");
     // Twice from one snapshot: what the first restore has said is old as well.
     for incarnation in [2, 3] {
         etcd.restore(&snapshot);
