@@ -3,13 +3,15 @@
 //! of the API are served from it.
 
 use crate::account::record::AccountRecord;
+use crate::cidr::Cidr6;
 use crate::instance;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
-use crate::key_pair::record::KeyPairRecord;
-use crate::record::{Name, Record, decode};
+use crate::pool::Holding;
+use crate::record::{Name, Record, Resource, Tables, decode};
 use crate::tag::record::TagsRecord;
-use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use crate::vpc::record::VpcRecord;
+use base::ids::{AccountId, InstanceId, ReservationId};
 use metastore::table::TableError;
 use metastore::{Entry, Revision};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,7 @@ pub struct Model {
     accounts: BTreeMap<AccountId, Arc<Account>>,
     by_access_key: BTreeMap<String, AccountId>,
     by_instance: BTreeMap<InstanceId, AccountId>,
+    held: BTreeSet<Holding>,
 }
 
 /// What is known of one account. Copying it copies references to its records.
@@ -35,8 +38,8 @@ pub struct Account {
     pub instances: BTreeMap<InstanceId, Arc<InstanceRecord>>,
     /// Launches.
     pub reservations: BTreeMap<ReservationId, Arc<ReservationRecord>>,
-    /// Key pairs.
-    pub key_pairs: BTreeMap<KeyPairId, Arc<KeyPairRecord>>,
+    /// Resources, by kind.
+    pub tables: Tables,
     /// Tags of resources without a record of their own, by resource id.
     pub tags: BTreeMap<String, Arc<TagsRecord>>,
     /// Idempotency tokens, by operation and token.
@@ -98,6 +101,11 @@ impl Model {
         self.accounts.get(self.by_instance.get(&id)?)?.instances.get(&id)
     }
 
+    /// Whether anybody holds it durably.
+    pub fn is_held(&self, holding: Holding) -> bool {
+        self.held.contains(&holding)
+    }
+
     /// Puts (`Some`) or removes (`None`) a record.
     pub fn apply(&mut self, id: AccountId, name: &Name, record: Option<Record>) {
         let account = Arc::make_mut(self.accounts.entry(id).or_default());
@@ -146,12 +154,6 @@ impl Model {
                     }
                 }
             }
-            (Name::KeyPair(key_pair), Some(Record::KeyPair(record))) => {
-                account.key_pairs.insert(*key_pair, record);
-            }
-            (Name::KeyPair(key_pair), _) => {
-                account.key_pairs.remove(key_pair);
-            }
             (Name::Tags(resource), Some(Record::Tags(record))) => {
                 account.tags.insert(resource.clone(), record);
             }
@@ -164,12 +166,40 @@ impl Model {
             (Name::Token(token), _) => {
                 account.tokens.remove(token);
             }
-            (Name::Account, _) => {}
+            (Name::Vni(number), Some(_)) => {
+                self.held.insert(Holding::Vni(*number));
+            }
+            (Name::Vpc(vpc), record) => {
+                let old = account.tables.vpcs.get(vpc);
+                for holding in old.iter().flat_map(|record| vpc_holdings(record)) {
+                    self.held.remove(&holding);
+                }
+                account.tables.apply(name, record.as_ref());
+                let new = account.tables.vpcs.get(vpc);
+                self.held.extend(new.iter().flat_map(|record| vpc_holdings(record)));
+            }
+            (Name::Account | Name::Vni(_), _) => {}
+            (name, record) => account.tables.apply(name, record.as_ref()),
         }
     }
 }
 
 impl Account {
+    /// A resource.
+    pub fn get<R: Resource>(&self, id: R::Id) -> Option<&Arc<R>> {
+        R::table(&self.tables).get(&id)
+    }
+
+    /// The resource whose id the text is, if it is there.
+    pub fn named<R: Resource>(&self, text: &str) -> Option<&Arc<R>> {
+        self.get(text.parse().ok()?)
+    }
+
+    /// Every resource of a kind, sorted by id.
+    pub fn all<R: Resource>(&self) -> impl DoubleEndedIterator<Item = &Arc<R>> {
+        R::table(&self.tables).values()
+    }
+
     /// The instances that customers can see: not those of a launch that may still be undone.
     pub fn instances_visible(&self) -> impl Iterator<Item = &Arc<InstanceRecord>> {
         self.instances.values().filter(|record| self.instance_is_visible(record))
@@ -234,4 +264,10 @@ impl Account {
             }
         }
     }
+}
+
+fn vpc_holdings(record: &VpcRecord) -> Vec<Holding> {
+    let ranges = record.cidrs_ipv6.iter().filter_map(|range| range.cidr.parse::<Cidr6>().ok());
+    let ranges = ranges.map(|range| Holding::Ipv6Range(range.first()));
+    ranges.chain([Holding::Vni(record.vni)]).collect()
 }

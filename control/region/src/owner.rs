@@ -7,15 +7,16 @@
 use crate::account::record::AccountRecord;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
-use crate::key_pair::record::KeyPairRecord;
 use crate::model::{Account, Model};
-use crate::record::{Name, Record};
+use crate::pool::Reserved;
+use crate::record::{Name, Record, Resource};
+use crate::refusal::Refusal;
 use crate::tag::record::TagsRecord;
 use base::clock::Timestamp;
-use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use base::ids::{AccountId, InstanceId, ReservationId};
 use base::random::Random;
 use metastore::{Commit, Condition, Op};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a batch changes: `None` is a removal.
@@ -35,6 +36,8 @@ pub struct Tx<'a> {
     pub now: Timestamp,
     /// Where new ids come from.
     pub random: &'a mut Random,
+    /// What commits in flight hold of what the region has one of each.
+    pub reserved: &'a mut Reserved,
     account: Option<&'a Account>,
     batch: &'a Writes,
     writes: Writes,
@@ -46,10 +49,11 @@ impl<'a> Tx<'a> {
     pub fn new(
         now: Timestamp,
         random: &'a mut Random,
+        reserved: &'a mut Reserved,
         account: Option<&'a Account>,
         batch: &'a Writes,
     ) -> Self {
-        Tx { now, random, account, batch, writes: Writes::new(), bytes: 0 }
+        Tx { now, random, reserved, account, batch, writes: Writes::new(), bytes: 0 }
     }
 
     /// Does something on a view like this one, and forgets what it changed.
@@ -57,6 +61,7 @@ impl<'a> Tx<'a> {
         let mut scratch = Tx {
             now: self.now,
             random: &mut *self.random,
+            reserved: &mut *self.reserved,
             account: self.account,
             batch: self.batch,
             writes: self.writes.clone(),
@@ -171,22 +176,48 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Every key pair.
-    pub fn key_pairs(&self) -> Vec<(KeyPairId, Arc<KeyPairRecord>)> {
-        let mut all: BTreeMap<KeyPairId, Arc<KeyPairRecord>> =
-            self.account.map(|account| account.key_pairs.clone()).unwrap_or_default();
-        for (name, record) in self.batch.iter().chain(&self.writes) {
-            match (name, record) {
-                (Name::KeyPair(id), Some(Record::KeyPair(record))) => {
-                    all.insert(*id, record.clone());
-                }
-                (Name::KeyPair(id), None) => {
-                    all.remove(id);
-                }
-                _ => {}
-            }
+    /// A resource.
+    pub fn get<R: Resource>(&self, id: R::Id) -> Option<Arc<R>> {
+        match self.changed(&R::name(id)) {
+            Some(record) => record.as_ref().and_then(R::of).cloned(),
+            None => R::table(&self.account?.tables).get(&id).cloned(),
         }
-        all.into_iter().collect()
+    }
+
+    /// The resource whose id the text is.
+    pub fn find<R: Resource>(&self, text: &str) -> Result<(R::Id, Arc<R>), Refusal> {
+        let id: Option<R::Id> = text.parse().ok();
+        let found = id.and_then(|id| Some((id, self.get::<R>(id)?)));
+        found.ok_or_else(|| Refusal::ResourceNotFound(text.to_owned()))
+    }
+
+    /// The resource whose id a record holds, if it is still there.
+    pub fn named<R: Resource>(&self, text: &str) -> Option<Arc<R>> {
+        self.get(text.parse().ok()?)
+    }
+
+    /// Every resource of a kind, in no order that means anything.
+    pub fn all<R: Resource>(&self) -> impl Iterator<Item = (R::Id, &Arc<R>)> {
+        let changed: BTreeSet<R::Id> =
+            self.batch.keys().chain(self.writes.keys()).filter_map(R::id).collect();
+        let puts = changed.clone().into_iter().filter_map(|id| {
+            let record = self.changed(&R::name(id)).and_then(Option::as_ref);
+            record.and_then(R::of).map(|record| (id, record))
+        });
+        let base = self.account.into_iter().flat_map(|account| R::table(&account.tables));
+        base.map(|(id, record)| (*id, record)).filter(move |(id, _)| !changed.contains(id)).chain(puts)
+    }
+
+    /// Puts a resource.
+    pub fn save<R: Resource>(&mut self, id: R::Id, record: R) -> Record {
+        let record = Arc::new(record).record();
+        self.put(R::name(id), record.clone());
+        record
+    }
+
+    /// Removes a resource.
+    pub fn remove<R: Resource>(&mut self, id: R::Id) {
+        self.delete(R::name(id));
     }
 
     /// The tags of a resource that has no record of its own.

@@ -4,6 +4,8 @@
 use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use crate::instance::state::State;
 use crate::key_pair::record::KeyPairRecord;
+use crate::network::{NetworkChange, Token};
+use crate::record::Record;
 use crate::tag::record::TagRecord;
 use base::ids::{AccountId, InstanceId, KeyPairId, ZoneName};
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub enum Request {
         /// Overwrites tags of the same keys.
         tags: Vec<TagRecord>,
     },
+    /// A change of the network, with its idempotency token.
+    Network(Box<NetworkChange>, Option<Token>),
     /// DeleteTags.
     TagsDelete {
         /// Ids of any resources.
@@ -109,6 +113,10 @@ pub enum Answer {
     KeyPair(Arc<KeyPairRecord>),
     /// A key pair that is gone, if it was there.
     KeyPairGone(Option<KeyPairId>),
+    /// The resource that was made or changed.
+    Resource(Record),
+    /// The id of an association that was made.
+    Association(String),
     /// Nothing to say.
     Done,
 }

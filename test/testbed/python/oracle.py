@@ -65,15 +65,136 @@ def images_and_types(call, ec2):
 
 
 def network(call, ec2):
-    vpcs = call(ec2, "DescribeVpcs", "Vpcs[].VpcId Vpcs[].CidrBlock Vpcs[].State Vpcs[].OwnerId")
+    default_network(call, ec2)
+    vpc = vpcs(call, ec2)
+    subnet = subnets(call, ec2, vpc)
+    route_tables(call, ec2, vpc, subnet)
+    dhcp_options(call, ec2, vpc)
+    network_acls(call, ec2, vpc, subnet)
+    call(ec2, "DeleteSubnet", "ResponseMetadata", SubnetId=subnet)
+    call(ec2, "DeleteVpc", "ResponseMetadata", VpcId=vpc)
+    refused(ec2.describe_vpcs, "InvalidVpcID.NotFound", VpcIds=[vpc])
+
+
+def refused(method, code, **parameters):
+    """The call must be refused with this code."""
+    try:
+        method(**parameters)
+    except Exception as error:
+        assert error.response["Error"]["Code"] == code, error
+    else:
+        raise AssertionError(f"{parameters} was not refused with {code}")
+
+
+def tagged(kind):
+    return [{"ResourceType": kind, "Tags": [{"Key": "Name", "Value": "oracle"}]}]
+
+
+def default_network(call, ec2):
+    vpcs = call(ec2, "DescribeVpcs", "Vpcs[].VpcId Vpcs[].CidrBlock Vpcs[].State Vpcs[].OwnerId Vpcs[].DhcpOptionsId "
+                "Vpcs[].CidrBlockAssociationSet[].AssociationId")
     assert [vpc["IsDefault"] for vpc in vpcs["Vpcs"]] == [True]
-    vpc = vpcs["Vpcs"][0]["VpcId"]
-    answer = call(ec2, "DescribeVpcAttribute", "VpcId", VpcId=vpc, Attribute="enableDnsSupport")
-    assert "Value" in answer["EnableDnsSupport"]
-    call(ec2, "DescribeSubnets", "Subnets[].SubnetId Subnets[].VpcId Subnets[].CidrBlock Subnets[].State "
-         "Subnets[].AvailabilityZone")
+    subnets = call(ec2, "DescribeSubnets", "Subnets[].SubnetId Subnets[].VpcId Subnets[].CidrBlock Subnets[].State "
+                   "Subnets[].AvailabilityZone Subnets[].SubnetArn")["Subnets"]
     call(ec2, "DescribeSecurityGroups", "SecurityGroups[].GroupId SecurityGroups[].GroupName SecurityGroups[].VpcId "
-         "SecurityGroups[].Description")
+         "SecurityGroups[].Description SecurityGroups[].IpPermissionsEgress[].IpRanges[].CidrIp")
+    zone = subnets[0]["AvailabilityZone"]
+    for subnet in subnets:
+        ec2.delete_subnet(SubnetId=subnet["SubnetId"])
+    call(ec2, "CreateDefaultSubnet", "Subnet.SubnetId", AvailabilityZone=zone)
+    made = ec2.describe_subnets()["Subnets"]
+    ec2.delete_subnet(SubnetId=made[0]["SubnetId"])
+    vpc = vpcs["Vpcs"][0]["VpcId"]
+    gateway = ec2.describe_internet_gateways()["InternetGateways"][0]["InternetGatewayId"]
+    call(ec2, "DetachInternetGateway", "ResponseMetadata", InternetGatewayId=gateway, VpcId=vpc)
+    call(ec2, "DeleteInternetGateway", "ResponseMetadata", InternetGatewayId=gateway)
+    ec2.delete_vpc(VpcId=vpc)
+    vpc = call(ec2, "CreateDefaultVpc", "Vpc.VpcId")["Vpc"]
+    assert vpc["IsDefault"] and len(ec2.describe_subnets()["Subnets"]) == len(subnets)
+
+
+def vpcs(call, ec2):
+    vpc = call(ec2, "CreateVpc", "Vpc.VpcId Vpc.CidrBlock Vpc.Tags", CidrBlock="10.0.0.0/16",
+               TagSpecifications=tagged("vpc"))["Vpc"]["VpcId"]
+    ec2.get_waiter("vpc_available").wait(VpcIds=[vpc])
+    call(ec2, "ModifyVpcAttribute", "ResponseMetadata", VpcId=vpc, EnableDnsHostnames={"Value": True})
+    answer = call(ec2, "DescribeVpcAttribute", "VpcId", VpcId=vpc, Attribute="enableDnsHostnames")
+    assert answer["EnableDnsHostnames"]["Value"]
+    for parameters in ({"CidrBlock": "10.9.0.0/16"}, {"AmazonProvidedIpv6CidrBlock": True}):
+        answer = call(ec2, "AssociateVpcCidrBlock", "VpcId", VpcId=vpc, **parameters)
+        if "CidrBlockAssociation" in answer:
+            call(ec2, "DisassociateVpcCidrBlock", "CidrBlockAssociation.CidrBlockState.State",
+                 AssociationId=answer["CidrBlockAssociation"]["AssociationId"])
+    return vpc
+
+
+def subnets(call, ec2, vpc):
+    subnet = call(ec2, "CreateSubnet", "Subnet.SubnetId Subnet.AvailabilityZoneId Subnet.AvailableIpAddressCount "
+                  "Subnet.PrivateDnsNameOptionsOnLaunch.HostnameType Subnet.Tags", VpcId=vpc, CidrBlock="10.0.1.0/24",
+                  TagSpecifications=tagged("subnet"))["Subnet"]["SubnetId"]
+    ec2.get_waiter("subnet_available").wait(SubnetIds=[subnet])
+    call(ec2, "ModifySubnetAttribute", "ResponseMetadata", SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
+    ipv6 = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
+    answer = call(ec2, "AssociateSubnetCidrBlock", "Ipv6CidrBlockAssociation.Ipv6CidrBlockState.State", SubnetId=subnet,
+                  Ipv6CidrBlock=ipv6.replace("/56", "/64"))
+    call(ec2, "DisassociateSubnetCidrBlock", "SubnetId Ipv6CidrBlockAssociation.Ipv6CidrBlock",
+         AssociationId=answer["Ipv6CidrBlockAssociation"]["AssociationId"])
+    return subnet
+
+
+def route_tables(call, ec2, vpc, subnet):
+    table = call(ec2, "CreateRouteTable", "RouteTable.RouteTableId RouteTable.Routes[].GatewayId RouteTable.Tags",
+                 VpcId=vpc, TagSpecifications=tagged("route-table"))["RouteTable"]["RouteTableId"]
+    gateway = call(ec2, "CreateInternetGateway", "InternetGateway.InternetGatewayId InternetGateway.Tags",
+                   TagSpecifications=tagged("internet-gateway"))["InternetGateway"]["InternetGatewayId"]
+    call(ec2, "AttachInternetGateway", "ResponseMetadata", InternetGatewayId=gateway, VpcId=vpc)
+    call(ec2, "DescribeInternetGateways", "InternetGateways[].Attachments[].VpcId InternetGateways[].OwnerId",
+         InternetGatewayIds=[gateway])
+    route = {"RouteTableId": table, "DestinationCidrBlock": "0.0.0.0/0"}
+    call(ec2, "CreateRoute", "Return", GatewayId=gateway, **route)
+    call(ec2, "ReplaceRoute", "ResponseMetadata", GatewayId=gateway, **route)
+    association = call(ec2, "AssociateRouteTable", "AssociationId AssociationState.State", RouteTableId=table,
+                       SubnetId=subnet)["AssociationId"]
+    answer = call(ec2, "DescribeRouteTables", "RouteTables[].Associations[].SubnetId RouteTables[].Routes[].State "
+                  "RouteTables[].Routes[].Origin", RouteTableIds=[table])
+    assert [route["State"] for route in answer["RouteTables"][0]["Routes"]][-1] == "active"
+    association = call(ec2, "ReplaceRouteTableAssociation", "NewAssociationId", AssociationId=association,
+                       RouteTableId=table)["NewAssociationId"]
+    call(ec2, "DisassociateRouteTable", "ResponseMetadata", AssociationId=association)
+    call(ec2, "DeleteRoute", "ResponseMetadata", **route)
+    call(ec2, "DeleteRouteTable", "ResponseMetadata", RouteTableId=table)
+    ec2.detach_internet_gateway(InternetGatewayId=gateway, VpcId=vpc)
+    ec2.delete_internet_gateway(InternetGatewayId=gateway)
+
+
+def dhcp_options(call, ec2, vpc):
+    options = call(ec2, "CreateDhcpOptions", "DhcpOptions.DhcpOptionsId DhcpOptions.DhcpConfigurations[].Values[].Value",
+                   DhcpConfigurations=[{"Key": "domain-name", "Values": ["example.com"]}],
+                   TagSpecifications=tagged("dhcp-options"))["DhcpOptions"]["DhcpOptionsId"]
+    call(ec2, "AssociateDhcpOptions", "ResponseMetadata", DhcpOptionsId=options, VpcId=vpc)
+    call(ec2, "DescribeDhcpOptions", "DhcpOptions[].OwnerId DhcpOptions[].DhcpConfigurations[].Key")
+    refused(ec2.delete_dhcp_options, "DependencyViolation", DhcpOptionsId=options)
+    ec2.associate_dhcp_options(DhcpOptionsId="default", VpcId=vpc)
+    call(ec2, "DeleteDhcpOptions", "ResponseMetadata", DhcpOptionsId=options)
+
+
+def network_acls(call, ec2, vpc, subnet):
+    acl = call(ec2, "CreateNetworkAcl", "NetworkAcl.NetworkAclId NetworkAcl.Entries[].RuleAction", VpcId=vpc,
+               TagSpecifications=tagged("network-acl"))["NetworkAcl"]["NetworkAclId"]
+    entry = {"NetworkAclId": acl, "RuleNumber": 100, "Egress": False, "CidrBlock": "0.0.0.0/0"}
+    call(ec2, "CreateNetworkAclEntry", "ResponseMetadata", Protocol="6", RuleAction="allow",
+         PortRange={"From": 80, "To": 80}, **entry)
+    call(ec2, "ReplaceNetworkAclEntry", "ResponseMetadata", Protocol="1", RuleAction="deny",
+         IcmpTypeCode={"Type": -1, "Code": -1}, **entry)
+    acls = call(ec2, "DescribeNetworkAcls", "NetworkAcls[].Entries[].Protocol NetworkAcls[].OwnerId",
+                Filters=[{"Name": "vpc-id", "Values": [vpc]}])["NetworkAcls"]
+    used = next(one for one in acls if one["IsDefault"])
+    replaced = call(ec2, "ReplaceNetworkAclAssociation", "NewAssociationId", NetworkAclId=acl,
+                    AssociationId=used["Associations"][0]["NetworkAclAssociationId"])
+    refused(ec2.delete_network_acl, "DependencyViolation", NetworkAclId=acl)
+    ec2.replace_network_acl_association(AssociationId=replaced["NewAssociationId"], NetworkAclId=used["NetworkAclId"])
+    call(ec2, "DeleteNetworkAclEntry", "ResponseMetadata", NetworkAclId=acl, RuleNumber=100, Egress=False)
+    call(ec2, "DeleteNetworkAcl", "ResponseMetadata", NetworkAclId=acl)
 
 
 def key_pairs(call, ec2):

@@ -1,6 +1,7 @@
 //! GetCallerIdentity and DescribeAccountAttributes.
 
 use super::{Api, errors, parse};
+use crate::vpc::record::VpcRecord;
 use aws::ec2::*;
 use aws::sts::{CallerIdentity, GetCallerIdentityRequest};
 use aws::{ApiError, Caller};
@@ -24,9 +25,13 @@ pub fn attributes_describe(
     caller: &Caller,
     input: DescribeAccountAttributesRequest,
 ) -> Result<DescribeAccountAttributesResponse, ApiError> {
+    let default_vpc = api.read(caller, |account| {
+        let vpc = account.all::<VpcRecord>().find(|vpc| vpc.is_default);
+        Ok(vpc.map_or_else(|| "none".to_owned(), |vpc| vpc.vpc_id.clone()))
+    })?;
     let all = [
         ("supported-platforms", "VPC".to_owned()),
-        ("default-vpc", api.network(caller.account).vpc.to_string()),
+        ("default-vpc", default_vpc),
         // No type has less than one vCPU.
         ("max-instances", api.facts.vcpus_per_account.to_string()),
         ("max-elastic-ips", "0".to_owned()),

@@ -1,18 +1,18 @@
 //! RunInstances: from a request to a launch that is checked and resolved.
 
 use super::instance::Seen;
-use super::{Api, errors, key_pair, parse, tag, unexpected, zone};
+use super::{Api, errors, key_pair, parse, resource, security_group, tag, unexpected, zone};
 use crate::image::Image;
 use crate::instance;
 use crate::instance::catalogue;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use crate::instance::state::Acceptance;
 use crate::request::{Answer as Done, LaunchRequest, Request};
+use crate::security_group::record::SecurityGroupRecord;
+use crate::subnet::record::SubnetRecord;
 use aws::ec2::*;
-use aws::shape::{Shape, Writer};
-use aws::{ApiError, Caller, Protocol, codes};
-use aws_lc_rs::digest;
-use base::ids::{ReservationId, SubnetId, ZoneName};
+use aws::{ApiError, Caller, codes};
+use base::ids::{ReservationId, ZoneName};
 use std::sync::Arc;
 
 /// The most instances of one launch.
@@ -28,7 +28,7 @@ pub async fn instances_run(
 ) -> Result<Reservation, ApiError> {
     let client_token = parse::client_token(input.client_token.take())?;
     let dry_run = input.dry_run.take();
-    let parameters_sha256 = fingerprint(&input);
+    let parameters_sha256 = resource::fingerprint(&input);
     let launch = match resolve(api, caller, input) {
         Ok(launch) => LaunchRequest { client_token, parameters_sha256, ..launch },
         // What an earlier launch was made of may be gone since: the same token still gets the same answer.
@@ -56,17 +56,6 @@ fn shape(
             .collect(),
         ..Reservation::default()
     }
-}
-
-/// SHA-256 of the parameters, token and dry run apart. They are printed with AWS's names and absent ones left out,
-/// so that a version which knows more parameters computes the same.
-fn fingerprint(input: &RunInstancesRequest) -> [u8; 32] {
-    let mut writer = Writer::new(Protocol::Query);
-    input.write(&mut writer);
-    let digest = digest::digest(&digest::SHA256, writer.finish().as_bytes());
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
 }
 
 /// The launch that this token made, if it was made with these parameters and has been acknowledged.
@@ -206,27 +195,20 @@ fn place(
     let named = placement.and_then(|placement| placement.availability_zone.as_deref());
     let named = named.filter(|name| !name.is_empty()).map(|name| zone::find(&api.facts, name)).transpose()?;
     let Some(subnet) = subnet else { return Ok(named.cloned()) };
-    let network = api.network(caller.account);
-    let id: Option<SubnetId> = subnet.parse().ok();
-    let found = network.subnets.iter().find(|one| id == Some(one.id));
-    let found = found.ok_or_else(|| errors::subnet_not_found(subnet))?;
-    if let Some(named) = named.filter(|named| **named != found.zone) {
+    let found = api.read(caller, |account| resource::find::<SubnetRecord>(account, subnet).cloned())?;
+    if let Some(named) = named.filter(|named| named.as_str() != found.zone) {
         let reason = format!("The subnet '{subnet}' is in {}.", found.zone);
         return Err(errors::invalid_value("Placement.AvailabilityZone", named, &reason));
     }
-    Ok(Some(found.zone.clone()))
+    Ok(found.zone.parse().ok())
 }
 
-/// Only the default security group exists.
+/// The groups must exist; what they let through is not enforced until instances have interfaces.
 fn groups_check(api: &Api, caller: &Caller, ids: &[String], names: &[String]) -> Result<(), ApiError> {
-    let default = api.network(caller.account).security_group;
-    for text in ids {
-        if parse::security_group_id(text)? != default {
-            return Err(errors::security_group_not_found(text));
+    api.read(caller, |account| {
+        for id in ids {
+            resource::find::<SecurityGroupRecord>(account, id)?;
         }
-    }
-    match names.iter().find(|name| *name != "default") {
-        Some(name) => Err(errors::security_group_not_found(name)),
-        None => Ok(()),
-    }
+        names.iter().try_for_each(|name| security_group::find_by_name(account, name).map(drop))
+    })
 }

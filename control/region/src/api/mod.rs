@@ -13,17 +13,24 @@
 mod account;
 mod attribute;
 mod console;
+mod dhcp_options;
 pub mod errors;
 pub mod filter;
 mod image;
 mod instance;
 mod instance_type;
+mod internet_gateway;
 mod key_pair;
 mod launch;
 mod lifecycle;
+mod network_acl;
 pub mod page;
 mod parse;
 mod quota;
+mod resource;
+mod route_table;
+mod security_group;
+mod subnet;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -35,14 +42,13 @@ use crate::image::Image;
 use crate::model::{Account, Model};
 use crate::refusal::Refusal;
 use crate::request::{Answer as Done, Request};
-use crate::vpc::DefaultNetwork;
 use aws::ec2::*;
 use aws::service::Answer;
 use aws::service_quotas::*;
 use aws::sts::{CallerIdentity, GetCallerIdentityRequest, Sts};
 use aws::{ApiError, Caller};
 use aws_lc_rs::hmac;
-use base::ids::{AccountId, RegionName, ZoneName};
+use base::ids::{RegionName, ZoneName};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
@@ -103,10 +109,6 @@ impl Api {
         Ok(self.asker.change(caller.account, request).await?)
     }
 
-    fn network(&self, account: AccountId) -> DefaultNetwork {
-        DefaultNetwork::of(account, self.facts.zones.iter().cloned())
-    }
-
     fn image(&self, id: &str) -> Option<&Image> {
         let id = id.parse().ok()?;
         self.facts.images.iter().find(|image| image.id == id)
@@ -140,6 +142,8 @@ operations! { Ec2 {
         = account::attributes_describe;
     read describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse
         = zone::zones_describe;
+    read describe_dhcp_options(DescribeDhcpOptionsRequest) -> DescribeDhcpOptionsResponse
+        = dhcp_options::options_describe;
     read describe_images(DescribeImagesRequest) -> DescribeImagesResponse = image::images_describe;
     read describe_instance_attribute(DescribeInstanceAttributeRequest) -> InstanceAttribute
         = attribute::attribute_describe;
@@ -151,24 +155,75 @@ operations! { Ec2 {
         = instance_type::types_describe;
     read describe_instances(DescribeInstancesRequest) -> DescribeInstancesResponse
         = instance::instances_describe;
+    read describe_internet_gateways(DescribeInternetGatewaysRequest) -> DescribeInternetGatewaysResponse
+        = internet_gateway::gateways_describe;
     read describe_key_pairs(DescribeKeyPairsRequest) -> DescribeKeyPairsResponse
         = key_pair::key_pairs_describe;
+    read describe_network_acls(DescribeNetworkAclsRequest) -> DescribeNetworkAclsResponse
+        = network_acl::acls_describe;
     read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
+    read describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse
+        = route_table::tables_describe;
     read describe_security_groups(DescribeSecurityGroupsRequest) -> DescribeSecurityGroupsResponse
-        = vpc::security_groups_describe;
-    read describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse = vpc::subnets_describe;
+        = security_group::groups_describe;
+    read describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse = subnet::subnets_describe;
     read describe_tags(DescribeTagsRequest) -> DescribeTagsResponse = tag::tags_describe;
     read describe_vpc_attribute(DescribeVpcAttributeRequest) -> VpcAttribute = vpc::attribute_describe;
     read describe_vpcs(DescribeVpcsRequest) -> DescribeVpcsResponse = vpc::vpcs_describe;
 
+    change associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return = dhcp_options::options_associate;
+    change associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse
+        = route_table::table_associate;
+    change associate_subnet_cidr_block(AssociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
+        = subnet::range_associate;
+    change associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
+        = vpc::range_associate;
+    change attach_internet_gateway(AttachInternetGatewayRequest) -> Return = internet_gateway::gateway_attach;
+    change create_default_subnet(CreateDefaultSubnetRequest) -> CreateSubnetResponse
+        = subnet::default_subnet_create;
+    change create_default_vpc(CreateDefaultVpcRequest) -> CreateVpcResponse = vpc::default_vpc_create;
+    change create_dhcp_options(CreateDhcpOptionsRequest) -> CreateDhcpOptionsResponse
+        = dhcp_options::options_create;
+    change create_internet_gateway(CreateInternetGatewayRequest) -> CreateInternetGatewayResponse
+        = internet_gateway::gateway_create;
     change create_key_pair(CreateKeyPairRequest) -> KeyPair = key_pair::key_pair_create;
+    change create_network_acl(CreateNetworkAclRequest) -> CreateNetworkAclResponse = network_acl::acl_create;
+    change create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return = network_acl::entry_create;
+    change create_route(CreateRouteRequest) -> Return = route_table::route_create;
+    change create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse
+        = route_table::table_create;
+    change create_subnet(CreateSubnetRequest) -> CreateSubnetResponse = subnet::subnet_create;
     change create_tags(CreateTagsRequest) -> Return = tag::tags_create;
+    change create_vpc(CreateVpcRequest) -> CreateVpcResponse = vpc::vpc_create;
+    change delete_dhcp_options(DeleteDhcpOptionsRequest) -> Return = dhcp_options::options_delete;
+    change delete_internet_gateway(DeleteInternetGatewayRequest) -> Return = internet_gateway::gateway_delete;
     change delete_key_pair(DeleteKeyPairRequest) -> DeleteKeyPairResponse = key_pair::key_pair_delete;
+    change delete_network_acl(DeleteNetworkAclRequest) -> Return = network_acl::acl_delete;
+    change delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return = network_acl::entry_delete;
+    change delete_route(DeleteRouteRequest) -> Return = route_table::route_delete;
+    change delete_route_table(DeleteRouteTableRequest) -> Return = route_table::table_delete;
+    change delete_subnet(DeleteSubnetRequest) -> Return = subnet::subnet_delete;
     change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
+    change delete_vpc(DeleteVpcRequest) -> Return = vpc::vpc_delete;
+    change detach_internet_gateway(DetachInternetGatewayRequest) -> Return = internet_gateway::gateway_detach;
+    change disassociate_route_table(DisassociateRouteTableRequest) -> Return
+        = route_table::table_disassociate;
+    change disassociate_subnet_cidr_block(DisassociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
+        = subnet::range_disassociate;
+    change disassociate_vpc_cidr_block(DisassociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
+        = vpc::range_disassociate;
     change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
     change import_key_pair(ImportKeyPairRequest) -> KeyPair = key_pair::key_pair_import;
     change modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return = attribute::attribute_modify;
+    change modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return = subnet::attribute_modify;
+    change modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return = vpc::attribute_modify;
     change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
+    change replace_network_acl_association(ReplaceNetworkAclAssociationRequest)
+        -> ReplaceNetworkAclAssociationResponse = network_acl::association_replace;
+    change replace_network_acl_entry(ReplaceNetworkAclEntryRequest) -> Return = network_acl::entry_replace;
+    change replace_route(ReplaceRouteRequest) -> Return = route_table::route_replace;
+    change replace_route_table_association(ReplaceRouteTableAssociationRequest)
+        -> ReplaceRouteTableAssociationResponse = route_table::association_replace;
     change run_instances(RunInstancesRequest) -> Reservation = launch::instances_run;
     change start_instances(StartInstancesRequest) -> InstanceStateChanges = lifecycle::instances_start;
     change stop_instances(StopInstancesRequest) -> InstanceStateChanges = lifecycle::instances_stop;

@@ -9,6 +9,7 @@ use crate::tag::TAGS_MAX;
 use crate::tag::record::TagRecord;
 use aws::ec2::*;
 use aws::{ApiError, Caller, codes};
+use std::borrow::Cow;
 
 /// The most characters of a tag's key and value. Source: Amazon EC2 User Guide, "Tag restrictions".
 const KEY_CHARS_MAX: usize = 128;
@@ -59,11 +60,11 @@ pub fn tags_describe(
         }
         all.sort_by(|one, other| {
             // The order of the cursor's keys: a resource's id has no space.
-            (one.resource, &one.tag[0].key).cmp(&(other.resource, &other.tag[0].key))
+            (&one.resource, &one.tag[0].key).cmp(&(&other.resource, &other.tag[0].key))
         });
         let (tags, next_token) = page.take(all.into_iter(), key);
         let tags = tags.iter().map(|tagged| TagDescription {
-            resource_id: tagged.resource.to_owned(),
+            resource_id: tagged.resource.to_string(),
             resource_type: tagged.kind().to_owned(),
             key: tagged.tag[0].key.clone(),
             value: tagged.tag[0].value.clone(),
@@ -74,7 +75,7 @@ pub fn tags_describe(
 
 /// One tag of one resource.
 pub(super) struct Tagged<'a> {
-    resource: &'a str,
+    resource: Cow<'a, str>,
     /// Exactly one.
     tag: &'a [TagRecord],
 }
@@ -85,10 +86,14 @@ impl Tagged<'_> {
         match self.resource.split_once('-').map(|(kind, _)| kind) {
             Some("i") => "instance",
             Some("ami") => "image",
+            Some("acl") => "network-acl",
+            Some("dopt") => "dhcp-options",
+            Some("igw") => "internet-gateway",
             Some("key") => "key-pair",
-            Some("vpc") => "vpc",
-            Some("subnet") => "subnet",
+            Some("rtb") => "route-table",
             Some("sg") => "security-group",
+            Some("subnet") => "subnet",
+            Some("vpc") => "vpc",
             _ => "",
         }
     }
@@ -101,7 +106,7 @@ impl Filtered for Tagged<'_> {
     fn any(&self, name: &str, is: &dyn Fn(&str) -> bool) -> Option<bool> {
         Some(match name {
             "key" => is(&self.tag[0].key),
-            "resource-id" => is(self.resource),
+            "resource-id" => is(&self.resource),
             "resource-type" => is(self.kind()),
             "value" => is(&self.tag[0].value),
             _ => return None,
@@ -116,13 +121,13 @@ impl Filtered for Tagged<'_> {
 fn tagged(account: &Account) -> impl Iterator<Item = Tagged<'_>> {
     let instances = account.instances_visible().filter_map(|record| {
         let template = record.template.as_ref()?;
-        Some((record.instance_id.as_str(), template.tags.as_slice()))
+        Some((Cow::Borrowed(record.instance_id.as_str()), template.tags.as_slice()))
     });
-    let key_pairs =
-        account.key_pairs.values().map(|record| (record.key_pair_id.as_str(), record.tags.as_slice()));
-    let others = account.tags.values().map(|record| (record.resource_id.as_str(), record.tags.as_slice()));
-    let all = instances.chain(key_pairs).chain(others);
-    all.flat_map(|(resource, tags)| tags.chunks(1).map(move |tag| Tagged { resource, tag }))
+    let resources = account.tables.tagged().map(|(id, tags)| (Cow::Owned(id), tags));
+    let others = account.tags.values();
+    let others = others.map(|record| (Cow::Borrowed(record.resource_id.as_str()), record.tags.as_slice()));
+    let all = instances.chain(resources).chain(others);
+    all.flat_map(|(resource, tags)| tags.chunks(1).map(move |tag| Tagged { resource: resource.clone(), tag }))
 }
 
 /// The tags of a resource that has no record of its own.

@@ -2,6 +2,7 @@
 
 use super::state::{Acceptance, State};
 use crate::model::Model;
+use crate::pool::Pools;
 use crate::record::{Record, decode};
 use crate::refusal::Refusal;
 use crate::region::{Effect, Event, Identity, Region};
@@ -51,6 +52,7 @@ fn identity() -> Identity {
         zones: vec![zone("za", &["za-c1", "za-c2"]), zone("zb", &["zb-c1"])],
         vcpus_per_account: 32,
         images: vec![],
+        pools: Pools::default(),
     }
 }
 

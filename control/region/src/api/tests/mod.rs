@@ -1,20 +1,36 @@
 //! Operations as clients send them: decoded query strings through `dispatch`, against a model and an owner that does
 //! what the region's does, without cells.
 
+mod network;
+
+use super::resource::Seen;
 use super::*;
 use crate::asker::Ask;
+use crate::dhcp_options::record::DhcpOptionsRecord;
+use crate::fleet::Fleet;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
-use crate::instance::{self as core, lifecycle as life};
+use crate::instance::{self as core};
+use crate::internet_gateway::record::InternetGatewayRecord;
+use crate::network_acl::record::NetworkAclRecord;
 use crate::owner::{self, Tx, Writes};
+use crate::pool::{Pools, Reserved};
 use crate::record::{Name, Record};
+use crate::region::Identity;
+use crate::region::Outcome;
+use crate::region::execute::execute;
+use crate::region::waiters::Wants;
 use crate::request::LaunchRequest;
-use crate::{key_pair as keys, tag as tags};
+use crate::route_table::record::RouteTableRecord;
+use crate::scene::Scene;
+use crate::security_group::record::SecurityGroupRecord;
+use crate::subnet::record::SubnetRecord;
+use crate::vpc::record::VpcRecord;
 use aws::protocol::query;
 use aws::shape::Node;
 use aws::{Call, Response};
 use base::clock::Timestamp;
-use base::ids::{InstanceId, ReservationId};
+use base::ids::{AccountId, InstanceId, ReservationId};
 use base::random::Random;
 use contract::ConsoleData;
 use std::collections::BTreeMap;
@@ -38,12 +54,16 @@ impl Cloud {
         let model = Arc::new(RwLock::new(Model::default()));
         let mut random = Random::from_seed(1);
         let batch = Writes::new();
-        let mut tx = Tx::new(now(), &mut random, None, &batch);
+        let (mut reserved, fleet, identity) = (Reserved::default(), fleet(), identity());
+        let mut tx = Tx::new(now(), &mut random, &mut reserved, None, &batch);
         crate::account::account_create(&mut tx, account, "test".into(), String::new());
+        let empty = Model::default();
+        let scene = Scene { fleet: &fleet, model: &empty, identity: &identity, account };
+        crate::vpc::default::network_ensure(&mut tx, &scene).unwrap();
         owner::apply(&mut model.write().unwrap(), account, &tx.into_writes());
         let facts = Facts {
             region: "us-east-1".parse().unwrap(),
-            zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(|zone| zone.parse().unwrap()).to_vec(),
+            zones: zones(),
             images: vec![Image {
                 id: IMAGE.parse().unwrap(),
                 name: "nephos-linux".into(),
@@ -212,40 +232,38 @@ fn carry_out(
         let (reservation, records) = launch_write(model, random, account, launch, |_| {});
         return Ok(Done::Launched(reservation, records));
     }
-    let (answer, writes) = {
+    let (outcome, writes) = {
         let model = model.read().unwrap();
-        let batch = Writes::new();
-        let mut tx = Tx::new(now(), random, model.account(account), &batch);
-        let network = DefaultNetwork::of(account, ["us-east-1a".parse().unwrap()]);
-        let exists = |resource: &str| resource == IMAGE || network.owns(resource);
-        let answer = match request {
-            Request::Start(ids) => Done::States(life::start(&mut tx, &ids, 64)?),
-            Request::Stop { instances, force } => Done::States(life::stop(&mut tx, &instances, force)?),
-            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|_| Done::Done)?,
-            Request::Terminate(ids) => Done::States(life::terminate(&mut tx, &ids)?),
-            Request::InstanceModify(id, change) => life::modify(&mut tx, id, change).map(|()| Done::Done)?,
-            Request::KeyPairCreate(record) => Done::KeyPair(keys::key_pair_create(&mut tx, *record)?),
-            Request::KeyPairDelete { name, id } => {
-                Done::KeyPairGone(keys::key_pair_delete(&mut tx, name.as_deref(), id))
-            }
-            Request::TagsCreate { resources, tags } => {
-                for resource in &resources {
-                    tags::tags_put(&mut tx, resource, &tags, exists(resource))?;
-                }
-                Done::Done
-            }
-            Request::TagsDelete { resources, tags } => {
-                for resource in &resources {
-                    tags::tags_delete(&mut tx, resource, &tags, exists(resource))?;
-                }
-                Done::Done
-            }
-            Request::AccountCreate { .. } | Request::Launch(_) => Done::Done,
-        };
-        (answer, tx.into_writes())
+        let (batch, mut reserved) = (Writes::new(), Reserved::default());
+        let (fleet, identity) = (fleet(), identity());
+        let mut tx = Tx::new(now(), random, &mut reserved, model.account(account), &batch);
+        let scene = Scene { fleet: &fleet, model: &model, identity: &identity, account };
+        (execute(&mut tx, &scene, request, Vec::new())?, tx.into_writes())
     };
     owner::apply(&mut model.write().unwrap(), account, &writes);
-    Ok(answer)
+    match outcome {
+        Outcome::Answer(answer) => Ok(answer),
+        Outcome::Waits(Wants::Started(changes)) => Ok(Done::States(changes)),
+        Outcome::Waits(Wants::Launched(_)) | Outcome::More { .. } => Ok(Done::Done),
+    }
+}
+
+fn zones() -> Vec<ZoneName> {
+    ["us-east-1a", "us-east-1b", "us-east-1c"].map(|zone| zone.parse().unwrap()).to_vec()
+}
+
+fn identity() -> Identity {
+    Identity {
+        name: "us-east-1".parse().unwrap(),
+        zones: zones().into_iter().map(|zone| (zone, Vec::new())).collect(),
+        vcpus_per_account: 64,
+        images: vec![IMAGE.parse().unwrap()],
+        pools: Pools::default(),
+    }
+}
+
+fn fleet() -> Fleet {
+    Fleet::new(identity().zones)
 }
 
 /// The texts of all elements of this name that hold no others.
@@ -315,8 +333,8 @@ async fn a_token_covers_all_parameters_and_outlives_what_they_name() {
 #[tokio::test]
 async fn a_launch_that_cannot_be_is_refused_for_its_reason() {
     let cloud = Cloud::new();
-    let network = cloud.api.network(cloud.caller.account);
-    let (subnet, group) = (network.subnets[0].id, network.security_group);
+    let subnet = one(&cloud.ok("DescribeSubnets", "").await, "subnetId");
+    let group = one(&cloud.ok("DescribeSecurityGroups", "").await, "groupId");
     let fine = |more: &str| format!("ImageId={IMAGE}&InstanceType=t3.micro&MinCount=1&MaxCount=1&{more}");
     cloud.ok("RunInstances", &fine(&format!("SubnetId={subnet}&SecurityGroupId.1={group}"))).await;
     cloud.ok("RunInstances", &fine("SecurityGroup.1=default&Placement.Tenancy=default")).await;
@@ -368,7 +386,7 @@ async fn a_launch_that_cannot_be_is_refused_for_its_reason() {
 async fn instances_are_found_by_id_and_filter() {
     let cloud = Cloud::new();
     let named = |name: &str| {
-        let tag = tags::record::TagRecord { key: "Name".into(), value: name.into() };
+        let tag = crate::tag::record::TagRecord { key: "Name".into(), value: name.into() };
         move |record: &mut InstanceRecord| {
             record.stage = Stage::Running as u32;
             record.template.as_mut().unwrap().tags = vec![tag.clone()];
@@ -574,7 +592,7 @@ async fn the_console_is_its_host_s() {
 async fn tags_go_on_everything_or_on_nothing() {
     let cloud = Cloud::new();
     let id = cloud.launched(1, |_| {})[0];
-    let vpc = cloud.api.network(cloud.caller.account).vpc;
+    let vpc = one(&cloud.ok("DescribeVpcs", "").await, "vpcId");
     let both = format!("ResourceId.1={id}&ResourceId.2={vpc}");
     cloud.ok("CreateTags", &format!("{both}&Tag.1.Key=team&Tag.1.Value=a&Tag.2.Key=empty")).await;
     let body = cloud.ok("DescribeTags", "").await;
@@ -720,10 +738,12 @@ async fn the_caller_and_the_quota_are_told() {
 async fn every_operation_of_the_table_is_there_and_has_a_dry_run() {
     let cloud = Cloud::new();
     let id = cloud.launched(1, |_| {})[0];
-    let vpc = cloud.api.network(cloud.caller.account).vpc;
+    let vpc = one(&cloud.ok("DescribeVpcs", "").await, "vpcId");
     let key = "c3NoLWVkMjU1MTkgQUFBQUMzTnphQzFsWkRJMU5URTVBQUFBSUNPeWNlL01IN3Q2bHZnOFhGcGVVQzI2Wi9xMVhjSk9s\
                NjhsTHlYUVFvUlcgeA==";
-    for operation in aws::ec2::SERVICE.operations {
+    // AWS's own operations without a dry run.
+    let without = |operation: &str| network::WITHOUT_DRY_RUN.contains(&operation);
+    for operation in aws::ec2::SERVICE.operations.iter().filter(|operation| !without(operation)) {
         let query = match *operation {
             "CreateKeyPair" | "DeleteKeyPair" => "KeyName=x".to_owned(),
             "ImportKeyPair" => format!("KeyName=x&PublicKeyMaterial={key}"),
@@ -736,7 +756,7 @@ async fn every_operation_of_the_table_is_there_and_has_a_dry_run() {
             "RebootInstances" | "StartInstances" | "StopInstances" | "TerminateInstances" => {
                 format!("InstanceId.1={id}")
             }
-            _ => String::new(),
+            other => network::query(other),
         };
         cloud.refused(operation, &format!("{query}&DryRun=true"), "DryRunOperation").await;
     }
@@ -753,6 +773,10 @@ async fn every_filter_that_is_listed_is_looked_at() {
     cloud.ok("CreateKeyPair", "KeyName=x&KeyType=ed25519").await;
     let names = [
         ("DescribeAvailabilityZones", AvailabilityZone::NAMES),
+        ("DescribeDhcpOptions", Seen::<DhcpOptionsRecord>::NAMES),
+        ("DescribeInternetGateways", Seen::<InternetGatewayRecord>::NAMES),
+        ("DescribeNetworkAcls", Seen::<NetworkAclRecord>::NAMES),
+        ("DescribeRouteTables", Seen::<RouteTableRecord>::NAMES),
         ("DescribeImages", image::Seen::NAMES),
         ("DescribeInstanceStatus", instance::SeenStatus::NAMES),
         ("DescribeInstanceTypeOfferings", InstanceTypeOffering::NAMES),
@@ -760,10 +784,10 @@ async fn every_filter_that_is_listed_is_looked_at() {
         ("DescribeInstances", instance::Seen::NAMES),
         ("DescribeKeyPairs", crate::key_pair::record::KeyPairRecord::NAMES),
         ("DescribeRegions", Region::NAMES),
-        ("DescribeSecurityGroups", vpc::Tagged::<SecurityGroup>::NAMES),
-        ("DescribeSubnets", vpc::Tagged::<Subnet>::NAMES),
+        ("DescribeSecurityGroups", Seen::<SecurityGroupRecord>::NAMES),
+        ("DescribeSubnets", Seen::<SubnetRecord>::NAMES),
         ("DescribeTags", tag::Tagged::NAMES),
-        ("DescribeVpcs", vpc::Tagged::<Vpc>::NAMES),
+        ("DescribeVpcs", Seen::<VpcRecord>::NAMES),
     ];
     for (operation, names) in names {
         for name in names {
