@@ -6,7 +6,7 @@ use crate::record::{Name, Record, ResourceWork};
 use crate::refusal::Refusal;
 use crate::request::Answer;
 use crate::scene::Scene;
-use crate::{dhcp_options, internet_gateway, network_acl, route_table, subnet, vpc};
+use crate::{dhcp_options, internet_gateway, network_acl, route_table, security_group, subnet, vpc};
 use std::sync::Arc;
 
 /// A change of the network.
@@ -17,6 +17,7 @@ pub enum NetworkChange {
     InternetGateway(internet_gateway::Change),
     NetworkAcl(network_acl::Change),
     RouteTable(route_table::Change),
+    SecurityGroup(security_group::Change),
     Subnet(subnet::Change),
     Vpc(vpc::Change),
 }
@@ -52,6 +53,7 @@ pub fn change(
         NetworkChange::InternetGateway(change) => internet_gateway::change(tx, change),
         NetworkChange::NetworkAcl(change) => network_acl::change(tx, change),
         NetworkChange::RouteTable(change) => route_table::change(tx, change),
+        NetworkChange::SecurityGroup(change) => security_group::change(tx, change),
         NetworkChange::Subnet(change) => subnet::change(tx, scene, change),
         NetworkChange::Vpc(change) => vpc::change(tx, scene, change),
     }?;

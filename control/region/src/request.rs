@@ -6,6 +6,7 @@ use crate::instance::state::State;
 use crate::key_pair::record::KeyPairRecord;
 use crate::network::{NetworkChange, Token};
 use crate::record::Record;
+use crate::security_group::MadeRules;
 use crate::tag::record::TagRecord;
 use base::ids::{AccountId, InstanceId, KeyPairId, ZoneName};
 use std::sync::Arc;
@@ -115,6 +116,8 @@ pub enum Answer {
     KeyPairGone(Option<KeyPairId>),
     /// The resource that was made or changed.
     Resource(Record),
+    /// Rules of a security group that were made or removed.
+    Rules(MadeRules),
     /// The id of an association that was made.
     Association(String),
     /// Nothing to say.

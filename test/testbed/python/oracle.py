@@ -71,6 +71,7 @@ def network(call, ec2):
     route_tables(call, ec2, vpc, subnet)
     dhcp_options(call, ec2, vpc)
     network_acls(call, ec2, vpc, subnet)
+    security_groups(call, ec2, vpc)
     call(ec2, "DeleteSubnet", "ResponseMetadata", SubnetId=subnet)
     call(ec2, "DeleteVpc", "ResponseMetadata", VpcId=vpc)
     refused(ec2.describe_vpcs, "InvalidVpcID.NotFound", VpcIds=[vpc])
@@ -195,6 +196,31 @@ def network_acls(call, ec2, vpc, subnet):
     ec2.replace_network_acl_association(AssociationId=replaced["NewAssociationId"], NetworkAclId=used["NetworkAclId"])
     call(ec2, "DeleteNetworkAclEntry", "ResponseMetadata", NetworkAclId=acl, RuleNumber=100, Egress=False)
     call(ec2, "DeleteNetworkAcl", "ResponseMetadata", NetworkAclId=acl)
+
+
+def security_groups(call, ec2, vpc):
+    group = call(ec2, "CreateSecurityGroup", "GroupId Tags SecurityGroupArn", GroupName="oracle", Description="oracle",
+                 VpcId=vpc, TagSpecifications=tagged("security-group"))["GroupId"]
+    web = {"IpProtocol": "tcp", "FromPort": 80, "ToPort": 80, "IpRanges": [{"CidrIp": "10.0.0.0/8", "Description": "a"}]}
+    promised = " ".join(f"SecurityGroupRules[].{member}" for member in (
+        "SecurityGroupRuleId", "GroupId", "GroupOwnerId", "IpProtocol", "FromPort", "ToPort", "SecurityGroupRuleArn"))
+    rule = call(ec2, "AuthorizeSecurityGroupIngress", f"{promised} SecurityGroupRules[].Description", GroupId=group,
+                IpPermissions=[web])["SecurityGroupRules"][0]["SecurityGroupRuleId"]
+    pair = {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]}
+    call(ec2, "AuthorizeSecurityGroupEgress", f"{promised} SecurityGroupRules[].ReferencedGroupInfo.GroupId",
+         GroupId=group, IpPermissions=[pair])
+    call(ec2, "DescribeSecurityGroupRules", promised, Filters=[{"Name": "group-id", "Values": [group]}])
+    call(ec2, "ModifySecurityGroupRules", "Return", GroupId=group, SecurityGroupRules=[
+        {"SecurityGroupRuleId": rule, "SecurityGroupRule": {"IpProtocol": "udp", "FromPort": 1, "ToPort": 2,
+                                                            "CidrIpv4": "10.0.0.0/8"}}])
+    call(ec2, "UpdateSecurityGroupRuleDescriptionsIngress", "Return", GroupId=group, SecurityGroupRuleDescriptions=[
+        {"SecurityGroupRuleId": rule, "Description": "b"}])
+    call(ec2, "UpdateSecurityGroupRuleDescriptionsEgress", "Return", GroupId=group, IpPermissions=[pair])
+    call(ec2, "RevokeSecurityGroupIngress", "RevokedSecurityGroupRules[].SecurityGroupRuleId", GroupId=group,
+         SecurityGroupRuleIds=[rule])
+    call(ec2, "RevokeSecurityGroupEgress", "RevokedSecurityGroupRules[].ReferencedGroupId", GroupId=group,
+         IpPermissions=[pair])
+    call(ec2, "DeleteSecurityGroup", "GroupId", GroupId=group)
 
 
 def key_pairs(call, ec2):

@@ -121,6 +121,8 @@ fn network_code(refusal: &NetworkRefusal) -> Code {
             Limit::DhcpOptions => codes::DHCP_OPTIONS_LIMIT_EXCEEDED,
             Limit::NetworkAcls => codes::NETWORK_ACL_LIMIT_EXCEEDED,
             Limit::AclEntries => codes::NETWORK_ACL_ENTRY_LIMIT_EXCEEDED,
+            Limit::SecurityGroups => codes::SECURITY_GROUP_LIMIT_EXCEEDED,
+            Limit::Rules => codes::RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
         },
         NetworkRefusal::VpcRange(_) | NetworkRefusal::VpcRangeTaken(_) => codes::INVALID_VPC_RANGE,
         NetworkRefusal::SubnetRange(_) => codes::INVALID_SUBNET_RANGE,
@@ -142,6 +144,14 @@ fn network_code(refusal: &NetworkRefusal) -> Code {
         NetworkRefusal::RouteNotFound(..) => codes::INVALID_ROUTE_NOT_FOUND,
         NetworkRefusal::AclEntryExists(_) => codes::NETWORK_ACL_ENTRY_ALREADY_EXISTS,
         NetworkRefusal::AclEntryNotFound(_) => codes::INVALID_NETWORK_ACL_ENTRY_NOT_FOUND,
+        NetworkRefusal::GroupExists(..) => codes::INVALID_GROUP_DUPLICATE,
+        NetworkRefusal::GroupNameNotFound(..) => codes::INVALID_GROUP_NOT_FOUND,
+        NetworkRefusal::DefaultGroup(_) => codes::CANNOT_DELETE,
+        NetworkRefusal::GroupInUse(_) => codes::DEPENDENCY_VIOLATION,
+        NetworkRefusal::Groups(_) => codes::INVALID_PARAMETER_VALUE,
+        NetworkRefusal::RuleExists(_) => codes::INVALID_PERMISSION_DUPLICATE,
+        NetworkRefusal::RuleNotFound(_) => codes::INVALID_PERMISSION_NOT_FOUND,
+        NetworkRefusal::RuleIdNotFound(_) => codes::INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND,
         NetworkRefusal::PublicAddressesExhausted => codes::INSUFFICIENT_ADDRESS_CAPACITY,
         NetworkRefusal::VnisExhausted | NetworkRefusal::Ipv6RangesExhausted => codes::RESOURCE_LIMIT_EXCEEDED,
     }
@@ -173,7 +183,7 @@ pub fn security_group_not_found(group: &str) -> ApiError {
 }
 
 /// A kind of resource by its ids' prefix: AWS's noun for it, and its codes for ids that do not exist and that cannot.
-const KINDS: [(&str, &str, Code, Code); 8] = [
+const KINDS: [(&str, &str, Code, Code); 9] = [
     (
         "acl-",
         "networkAcl ID",
@@ -200,6 +210,12 @@ const KINDS: [(&str, &str, Code, Code); 8] = [
         codes::INVALID_ROUTE_TABLE_ID_MALFORMED,
     ),
     ("sg-", "security group", codes::INVALID_GROUP_NOT_FOUND, codes::INVALID_GROUP_ID_MALFORMED),
+    (
+        "sgr-",
+        "security group rule ID",
+        codes::INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND,
+        codes::INVALID_SECURITY_GROUP_RULE_ID_MALFORMED,
+    ),
     // AWS has no code of its own for a subnet id that is malformed.
     ("subnet-", "subnet ID", codes::INVALID_SUBNET_ID_NOT_FOUND, codes::INVALID_SUBNET_ID_NOT_FOUND),
     ("vpc-", "vpc ID", codes::INVALID_VPC_ID_NOT_FOUND, codes::INVALID_VPC_ID_MALFORMED),

@@ -30,6 +30,7 @@ mod quota;
 mod resource;
 mod route_table;
 mod security_group;
+mod security_group_rule;
 mod subnet;
 mod tag;
 #[cfg(test)]
@@ -164,6 +165,8 @@ operations! { Ec2 {
     read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
     read describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse
         = route_table::tables_describe;
+    read describe_security_group_rules(DescribeSecurityGroupRulesRequest)
+        -> DescribeSecurityGroupRulesResponse = security_group_rule::rules_describe;
     read describe_security_groups(DescribeSecurityGroupsRequest) -> DescribeSecurityGroupsResponse
         = security_group::groups_describe;
     read describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse = subnet::subnets_describe;
@@ -179,6 +182,10 @@ operations! { Ec2 {
     change associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
         = vpc::range_associate;
     change attach_internet_gateway(AttachInternetGatewayRequest) -> Return = internet_gateway::gateway_attach;
+    change authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest)
+        -> SecurityGroupRulesAuthorized = security_group_rule::egress_authorize;
+    change authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
+        -> SecurityGroupRulesAuthorized = security_group_rule::ingress_authorize;
     change create_default_subnet(CreateDefaultSubnetRequest) -> CreateSubnetResponse
         = subnet::default_subnet_create;
     change create_default_vpc(CreateDefaultVpcRequest) -> CreateVpcResponse = vpc::default_vpc_create;
@@ -192,6 +199,8 @@ operations! { Ec2 {
     change create_route(CreateRouteRequest) -> Return = route_table::route_create;
     change create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse
         = route_table::table_create;
+    change create_security_group(CreateSecurityGroupRequest) -> CreateSecurityGroupResponse
+        = security_group::group_create;
     change create_subnet(CreateSubnetRequest) -> CreateSubnetResponse = subnet::subnet_create;
     change create_tags(CreateTagsRequest) -> Return = tag::tags_create;
     change create_vpc(CreateVpcRequest) -> CreateVpcResponse = vpc::vpc_create;
@@ -202,6 +211,8 @@ operations! { Ec2 {
     change delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return = network_acl::entry_delete;
     change delete_route(DeleteRouteRequest) -> Return = route_table::route_delete;
     change delete_route_table(DeleteRouteTableRequest) -> Return = route_table::table_delete;
+    change delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse
+        = security_group::group_delete;
     change delete_subnet(DeleteSubnetRequest) -> Return = subnet::subnet_delete;
     change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
     change delete_vpc(DeleteVpcRequest) -> Return = vpc::vpc_delete;
@@ -215,6 +226,8 @@ operations! { Ec2 {
     change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
     change import_key_pair(ImportKeyPairRequest) -> KeyPair = key_pair::key_pair_import;
     change modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return = attribute::attribute_modify;
+    change modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return
+        = security_group_rule::rules_modify;
     change modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return = subnet::attribute_modify;
     change modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return = vpc::attribute_modify;
     change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
@@ -224,11 +237,19 @@ operations! { Ec2 {
     change replace_route(ReplaceRouteRequest) -> Return = route_table::route_replace;
     change replace_route_table_association(ReplaceRouteTableAssociationRequest)
         -> ReplaceRouteTableAssociationResponse = route_table::association_replace;
+    change revoke_security_group_egress(RevokeSecurityGroupEgressRequest) -> SecurityGroupRulesRevoked
+        = security_group_rule::egress_revoke;
+    change revoke_security_group_ingress(RevokeSecurityGroupIngressRequest) -> SecurityGroupRulesRevoked
+        = security_group_rule::ingress_revoke;
     change run_instances(RunInstancesRequest) -> Reservation = launch::instances_run;
     change start_instances(StartInstancesRequest) -> InstanceStateChanges = lifecycle::instances_start;
     change stop_instances(StopInstancesRequest) -> InstanceStateChanges = lifecycle::instances_stop;
     change terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges
         = lifecycle::instances_terminate;
+    change update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
+        -> Return = security_group_rule::egress_describe;
+    change update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)
+        -> Return = security_group_rule::ingress_describe;
 } }
 
 operations! { Sts {

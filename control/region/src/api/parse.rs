@@ -1,13 +1,14 @@
 //! From the strings of a request to ids and other values, each with AWS's code for one that cannot be right.
 
 use super::{Facts, errors, zone};
-use crate::cidr::{Cidr4, Cidr6};
+use crate::cidr::{Cidr, Cidr4, Cidr6};
 use crate::network_acl::ALL_PROTOCOLS;
 use crate::owner::WORK_OPS_MAX;
 use crate::record::Resource;
 use aws::codes::{self, Code};
 use aws::{ApiError, Caller};
 use base::ids::{ImageId, InstanceId, ZoneName};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Answers a dry run. Called when all input is parsed and nothing has been done.
@@ -94,6 +95,19 @@ pub fn cidr4(parameter: &str, text: &str) -> Result<Cidr4, ApiError> {
 /// An IPv6 range.
 pub fn cidr6(parameter: &str, text: &str) -> Result<Cidr6, ApiError> {
     text.parse().map_err(|error| errors::invalid_value(parameter, &text, &format!("{error}")))
+}
+
+/// A range whose address has no bits behind its length: rules are not corrected.
+pub fn cidr_exact(parameter: &str, text: &str) -> Result<String, ApiError> {
+    let range: Cidr =
+        text.parse().map_err(|error| errors::invalid_value(parameter, &text, &format!("{error}")))?;
+    let address = |text: &str| text.split_once('/').and_then(|(address, _)| address.parse::<IpAddr>().ok());
+    let printed = range.to_string();
+    if address(text) == address(&printed) {
+        return Ok(printed);
+    }
+    let reason = format!("The range's first address is expected: {printed}.");
+    Err(errors::invalid_value(parameter, &text, &reason))
 }
 
 /// The one value of several that exclude each other; `missing`: how to call them if there is none.

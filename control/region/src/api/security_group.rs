@@ -1,14 +1,83 @@
-//! Security groups: DescribeSecurityGroups.
+//! Security groups: CreateSecurityGroup, DeleteSecurityGroup, DescribeSecurityGroups. Their rules are in
+//! `security_group_rule.rs`.
 
 use super::filter::Filtered;
 use super::resource::{self, Listing, Seen};
 use super::{Api, errors, parse, tag};
 use crate::model::Account;
+use crate::network::NetworkChange;
 use crate::security_group::record::{RuleRecord, SecurityGroupRecord};
+use crate::security_group::{Change, DEFAULT_NAME, Group};
 use crate::tag::record::TagRecord;
 use crate::vpc::record::VpcRecord;
 use aws::ec2::*;
 use aws::{ApiError, Caller};
+
+/// The most characters of a name and of a description. Source: Amazon EC2 API Reference, CreateSecurityGroup.
+const TEXT_CHARS_MAX: usize = 255;
+
+/// CreateSecurityGroup.
+pub async fn group_create(
+    api: &Api,
+    caller: &Caller,
+    input: CreateSecurityGroupRequest,
+) -> Result<CreateSecurityGroupResponse, ApiError> {
+    text_check("GroupName", &input.group_name)?;
+    text_check("GroupDescription", &input.description)?;
+    if input.group_name == DEFAULT_NAME {
+        return Err(errors::invalid_value("groupName", &input.group_name, "The name is reserved."));
+    }
+    if input.group_name.is_empty() || input.group_name.starts_with("sg-") {
+        let reason = "A name has 1 to 255 characters and does not begin with 'sg-'.";
+        return Err(errors::invalid_value("groupName", &input.group_name, reason));
+    }
+    if let Some(vpc) = &input.vpc_id {
+        parse::resource_id::<VpcRecord>(vpc)?;
+    }
+    let tags = tag::specified(&input.tag_specifications, "security-group")?;
+    parse::dry_run(input.dry_run)?;
+    let change =
+        Change::Create { vpc: input.vpc_id, name: input.group_name, description: input.description, tags };
+    let answer = resource::change(api, caller, NetworkChange::SecurityGroup(change), None).await?;
+    let group = resource::made::<SecurityGroupRecord>(&answer)?;
+    let security_group_arn = resource::told(api, caller, &*group, |seen| seen.arn())?;
+    let group_id = group.group_id.clone();
+    Ok(CreateSecurityGroupResponse { group_id, tags: tag::shapes(&group.tags), security_group_arn })
+}
+
+/// A name or description: printable, of the characters that AWS allows in a VPC.
+pub(super) fn text_check(parameter: &str, text: &str) -> Result<(), ApiError> {
+    let allowed = |char: char| char.is_ascii_alphanumeric() || " ._-:/()#,@[]+=&;{}!$*".contains(char);
+    if text.chars().count() > TEXT_CHARS_MAX || !text.chars().all(allowed) {
+        let reason = "At most 255 characters of a-z, A-Z, 0-9, spaces and ._-:/()#,@[]+=&;{}!$* are allowed.";
+        return Err(errors::invalid_value(parameter, &text, reason));
+    }
+    Ok(())
+}
+
+/// DeleteSecurityGroup.
+pub async fn group_delete(
+    api: &Api,
+    caller: &Caller,
+    input: DeleteSecurityGroupRequest,
+) -> Result<DeleteSecurityGroupResponse, ApiError> {
+    let group = group(input.group_id, input.group_name)?;
+    parse::dry_run(input.dry_run)?;
+    let change = NetworkChange::SecurityGroup(Change::Delete(group));
+    let answer = resource::change(api, caller, change, None).await?;
+    let group = resource::made::<SecurityGroupRecord>(&answer)?;
+    Ok(DeleteSecurityGroupResponse { r#return: true, group_id: group.group_id.clone() })
+}
+
+/// A group by id, or by its name in the default VPC.
+pub(super) fn group(id: Option<String>, name: Option<String>) -> Result<Group, ApiError> {
+    let given = [("groupId", id.map(Group::Id)), ("groupName", name.map(Group::Name))];
+    let group = parse::exactly_one(given, "groupName or groupId")?;
+    if let Group::Id(id) = &group {
+        parse::resource_id::<SecurityGroupRecord>(id)?;
+    }
+    Ok(group)
+}
 
 /// DescribeSecurityGroups.
 pub fn groups_describe(
@@ -46,7 +115,7 @@ pub(super) fn find_by_name<'a>(
 }
 
 impl Seen<'_, SecurityGroupRecord> {
-    fn arn(&self) -> String {
+    pub(super) fn arn(&self) -> String {
         parse::arn(self.caller, "ec2", &format!("security-group/{}", self.record.group_id))
     }
 
@@ -98,7 +167,7 @@ fn traffic(rule: &RuleRecord) -> IpPermission {
 }
 
 /// A protocol as AWS shows it in rules: by name if it has one.
-fn protocol_name(protocol: i32) -> String {
+pub(super) fn protocol_name(protocol: i32) -> String {
     match protocol {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),

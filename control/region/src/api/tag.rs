@@ -5,6 +5,7 @@ use super::page::{self, Asked, Page};
 use super::{Api, errors, parse};
 use crate::model::Account;
 use crate::request::Request;
+use crate::security_group::record::SecurityGroupRecord;
 use crate::tag::TAGS_MAX;
 use crate::tag::record::TagRecord;
 use aws::ec2::*;
@@ -92,6 +93,7 @@ impl Tagged<'_> {
             Some("key") => "key-pair",
             Some("rtb") => "route-table",
             Some("sg") => "security-group",
+            Some("sgr") => "security-group-rule",
             Some("subnet") => "subnet",
             Some("vpc") => "vpc",
             _ => "",
@@ -124,9 +126,12 @@ fn tagged(account: &Account) -> impl Iterator<Item = Tagged<'_>> {
         Some((Cow::Borrowed(record.instance_id.as_str()), template.tags.as_slice()))
     });
     let resources = account.tables.tagged().map(|(id, tags)| (Cow::Owned(id), tags));
+    let groups = account.all::<SecurityGroupRecord>();
+    let rules = groups.flat_map(|group| &group.rules);
+    let rules = rules.map(|rule| (Cow::Borrowed(rule.rule_id.as_str()), rule.tags.as_slice()));
     let others = account.tags.values();
     let others = others.map(|record| (Cow::Borrowed(record.resource_id.as_str()), record.tags.as_slice()));
-    let all = instances.chain(resources).chain(others);
+    let all = instances.chain(resources).chain(rules).chain(others);
     all.flat_map(|(resource, tags)| tags.chunks(1).map(move |tag| Tagged { resource: resource.clone(), tag }))
 }
 

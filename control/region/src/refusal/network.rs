@@ -87,6 +87,30 @@ pub enum NetworkRefusal {
     /// The ACL has no such entry.
     #[error("The network acl entry identified by {0} does not exist.")]
     AclEntryNotFound(u32),
+    /// The VPC has a group of that name.
+    #[error("The security group '{0}' already exists for VPC '{1}'")]
+    GroupExists(String, String),
+    /// The VPC has no group of that name.
+    #[error("The security group '{0}' does not exist in VPC '{1}'")]
+    GroupNameNotFound(String, String),
+    /// The default group stays as long as its VPC.
+    #[error("the specified group: \"{0}\" name: \"default\" cannot be deleted by a user")]
+    DefaultGroup(String),
+    /// Interfaces or rules name it.
+    #[error("resource {0} has a dependent object")]
+    GroupInUse(String),
+    /// Groups of different VPCs.
+    #[error("{0}")]
+    Groups(String),
+    /// The group has the rule.
+    #[error("the specified rule \"{0}\" already exists")]
+    RuleExists(String),
+    /// The group does not have the rule.
+    #[error("The specified rule \"{0}\" does not exist in this security group.")]
+    RuleNotFound(String),
+    /// The group has no rule of this id.
+    #[error("The security group rule ID '{0}' does not exist")]
+    RuleIdNotFound(String),
     /// The region has no more network identifiers.
     #[error("The region has no network identifier left.")]
     VnisExhausted,
@@ -111,4 +135,6 @@ pub enum Limit {
     DhcpOptions,
     NetworkAcls,
     AclEntries,
+    SecurityGroups,
+    Rules,
 }

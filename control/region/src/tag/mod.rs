@@ -5,7 +5,8 @@ pub mod record;
 use crate::owner::Tx;
 use crate::record::{Name, Record, Resource, ResourceWork};
 use crate::refusal::Refusal;
-use base::ids::InstanceId;
+use crate::security_group::rule_retag;
+use base::ids::{InstanceId, SecurityGroupRuleId};
 use record::{TagRecord, TagsRecord};
 use std::sync::Arc;
 
@@ -56,6 +57,8 @@ fn tags_change(
         let mut record = Arc::unwrap_or_clone(tx.instance_visible(id).ok_or_else(not_found)?);
         apply(&mut record.template.get_or_insert_default().tags)?;
         tx.put_instance(id, record);
+    } else if let Ok(rule) = resource.parse::<SecurityGroupRuleId>() {
+        rule_retag(tx, rule, apply)?;
     } else if let Some(name) = Name::of_resource(resource) {
         name.resource(Retag { tx, apply }).ok_or_else(not_found)??;
     } else if exists {

@@ -48,19 +48,18 @@ service! {
             AcceptTransitGatewayVpcAttachment AcceptVpcPeeringConnection AllocateAddress
             AllocateHosts AssignIpv6Addresses AssignPrivateIpAddresses AssociateAddress
             AssociateIamInstanceProfile AssociateTransitGatewayRouteTable AttachNetworkInterface
-            AttachVolume AttachVpnGateway AuthorizeSecurityGroupEgress AuthorizeSecurityGroupIngress
-            CancelImportTask CancelSpotInstanceRequests CopyImage CopySnapshot CopyVolumes
-            CreateCustomerGateway CreateEgressOnlyInternetGateway CreateFleet CreateFlowLogs
-            CreateImage CreateLaunchTemplate CreateLaunchTemplateVersion CreateManagedPrefixList
-            CreateNatGateway CreateNetworkInterface CreatePlacementGroup CreateSecurityGroup
+            AttachVolume AttachVpnGateway CancelImportTask CancelSpotInstanceRequests CopyImage
+            CopySnapshot CopyVolumes CreateCustomerGateway CreateEgressOnlyInternetGateway
+            CreateFleet CreateFlowLogs CreateImage CreateLaunchTemplate CreateLaunchTemplateVersion
+            CreateManagedPrefixList CreateNatGateway CreateNetworkInterface CreatePlacementGroup
             CreateSnapshot CreateTransitGateway CreateTransitGatewayRoute
             CreateTransitGatewayRouteTable CreateTransitGatewayVpcAttachment CreateVolume
             CreateVpcEndpoint CreateVpcPeeringConnection CreateVpnConnection
             CreateVpnConnectionRoute CreateVpnGateway DeleteCustomerGateway
             DeleteEgressOnlyInternetGateway DeleteFlowLogs DeleteLaunchTemplate
             DeleteLaunchTemplateVersions DeleteManagedPrefixList DeleteNatGateway
-            DeleteNetworkInterface DeletePlacementGroup DeleteSecurityGroup DeleteSnapshot
-            DeleteTransitGateway DeleteTransitGatewayRoute DeleteTransitGatewayRouteTable
+            DeleteNetworkInterface DeletePlacementGroup DeleteSnapshot DeleteTransitGateway
+            DeleteTransitGatewayRoute DeleteTransitGatewayRouteTable
             DeleteTransitGatewayVpcAttachment DeleteVolume DeleteVpcEndpoints
             DeleteVpcPeeringConnection DeleteVpnConnection DeleteVpnConnectionRoute DeleteVpnGateway
             DeregisterImage DescribeAddresses DescribeAddressesAttribute
@@ -71,14 +70,13 @@ service! {
             DescribeInstanceTopology DescribeLaunchTemplateVersions DescribeLaunchTemplates
             DescribeMacHosts DescribeManagedPrefixLists DescribeNatGateways
             DescribeNetworkInterfaceAttribute DescribeNetworkInterfaces DescribePlacementGroups
-            DescribePrefixLists DescribeSecurityGroupRules DescribeSnapshotAttribute
-            DescribeSnapshots DescribeSpotInstanceRequests DescribeSpotPriceHistory
-            DescribeTransitGatewayRouteTables DescribeTransitGatewayVpcAttachments
-            DescribeTransitGateways DescribeVolumeAttribute DescribeVolumeStatus DescribeVolumes
-            DescribeVolumesModifications DescribeVpcClassicLink DescribeVpcEndpointServices
-            DescribeVpcEndpoints DescribeVpcPeeringConnections DescribeVpnConnections
-            DescribeVpnGateways DetachNetworkInterface DetachVolume DetachVpnGateway
-            DisableEbsEncryptionByDefault DisableImageDeregistrationProtection
+            DescribePrefixLists DescribeSnapshotAttribute DescribeSnapshots
+            DescribeSpotInstanceRequests DescribeSpotPriceHistory DescribeTransitGatewayRouteTables
+            DescribeTransitGatewayVpcAttachments DescribeTransitGateways DescribeVolumeAttribute
+            DescribeVolumeStatus DescribeVolumes DescribeVolumesModifications DescribeVpcClassicLink
+            DescribeVpcEndpointServices DescribeVpcEndpoints DescribeVpcPeeringConnections
+            DescribeVpnConnections DescribeVpnGateways DetachNetworkInterface DetachVolume
+            DetachVpnGateway DisableEbsEncryptionByDefault DisableImageDeregistrationProtection
             DisableTransitGatewayRouteTablePropagation DisableVgwRoutePropagation
             DisassociateAddress DisassociateIamInstanceProfile DisassociateTransitGatewayRouteTable
             EnableEbsEncryptionByDefault EnableFastLaunch EnableFastSnapshotRestores
@@ -90,15 +88,12 @@ service! {
             ImportImage ImportSnapshot LockSnapshot ModifyAddressAttribute ModifyEbsDefaultKmsKeyId
             ModifyHosts ModifyImageAttribute ModifyInstanceMetadataOptions ModifyInstancePlacement
             ModifyLaunchTemplate ModifyManagedPrefixList ModifyNetworkInterfaceAttribute
-            ModifySecurityGroupRules ModifySnapshotAttribute ModifyTransitGateway
-            ModifyTransitGatewayVpcAttachment ModifyVolume ModifyVolumeAttribute ModifyVpcEndpoint
-            ModifyVpcPeeringConnectionOptions MonitorInstances RegisterImage
-            RejectVpcPeeringConnection ReleaseAddress ReleaseHosts
+            ModifySnapshotAttribute ModifyTransitGateway ModifyTransitGatewayVpcAttachment
+            ModifyVolume ModifyVolumeAttribute ModifyVpcEndpoint ModifyVpcPeeringConnectionOptions
+            MonitorInstances RegisterImage RejectVpcPeeringConnection ReleaseAddress ReleaseHosts
             ReplaceIamInstanceProfileAssociation RequestSpotInstances ResetAddressAttribute
-            ResetImageAttribute ResetSnapshotAttribute RevokeSecurityGroupEgress
-            RevokeSecurityGroupIngress SearchTransitGatewayRoutes UnassignIpv6Addresses
-            UnassignPrivateIpAddresses UnmonitorInstances UpdateSecurityGroupRuleDescriptionsEgress
-            UpdateSecurityGroupRuleDescriptionsIngress",
+            ResetImageAttribute ResetSnapshotAttribute SearchTransitGatewayRoutes
+            UnassignIpv6Addresses UnassignPrivateIpAddresses UnmonitorInstances",
     }
     AssociateDhcpOptions => associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return;
     AssociateRouteTable => associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse;
@@ -106,6 +101,10 @@ service! {
         associate_subnet_cidr_block(AssociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated;
     AssociateVpcCidrBlock => associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated;
     AttachInternetGateway => attach_internet_gateway(AttachInternetGatewayRequest) -> Return;
+    AuthorizeSecurityGroupEgress =>
+        authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest) -> SecurityGroupRulesAuthorized;
+    AuthorizeSecurityGroupIngress => authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
+        -> SecurityGroupRulesAuthorized;
     CreateDefaultSubnet => create_default_subnet(CreateDefaultSubnetRequest) -> CreateSubnetResponse;
     CreateDefaultVpc => create_default_vpc(CreateDefaultVpcRequest) -> CreateVpcResponse;
     CreateDhcpOptions => create_dhcp_options(CreateDhcpOptionsRequest) -> CreateDhcpOptionsResponse;
@@ -116,6 +115,7 @@ service! {
     CreateNetworkAclEntry => create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return;
     CreateRoute => create_route(CreateRouteRequest) -> Return;
     CreateRouteTable => create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse;
+    CreateSecurityGroup => create_security_group(CreateSecurityGroupRequest) -> CreateSecurityGroupResponse;
     CreateSubnet => create_subnet(CreateSubnetRequest) -> CreateSubnetResponse;
     CreateTags => create_tags(CreateTagsRequest) -> Return;
     CreateVpc => create_vpc(CreateVpcRequest) -> CreateVpcResponse;
@@ -126,6 +126,7 @@ service! {
     DeleteNetworkAclEntry => delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return;
     DeleteRoute => delete_route(DeleteRouteRequest) -> Return;
     DeleteRouteTable => delete_route_table(DeleteRouteTableRequest) -> Return;
+    DeleteSecurityGroup => delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse;
     DeleteSubnet => delete_subnet(DeleteSubnetRequest) -> Return;
     DeleteTags => delete_tags(DeleteTagsRequest) -> Return;
     DeleteVpc => delete_vpc(DeleteVpcRequest) -> Return;
@@ -150,6 +151,8 @@ service! {
     DescribeNetworkAcls => describe_network_acls(DescribeNetworkAclsRequest) -> DescribeNetworkAclsResponse;
     DescribeRegions => describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse;
     DescribeRouteTables => describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse;
+    DescribeSecurityGroupRules => describe_security_group_rules(DescribeSecurityGroupRulesRequest)
+        -> DescribeSecurityGroupRulesResponse;
     DescribeSecurityGroups =>
         describe_security_groups(DescribeSecurityGroupsRequest) -> DescribeSecurityGroupsResponse;
     DescribeSubnets => describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse;
@@ -165,6 +168,7 @@ service! {
     GetConsoleOutput => get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse;
     ImportKeyPair => import_key_pair(ImportKeyPairRequest) -> KeyPair;
     ModifyInstanceAttribute => modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return;
+    ModifySecurityGroupRules => modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return;
     ModifySubnetAttribute => modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return;
     ModifyVpcAttribute => modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return;
     RebootInstances => reboot_instances(RebootInstancesRequest) -> Return;
@@ -174,10 +178,18 @@ service! {
     ReplaceRoute => replace_route(ReplaceRouteRequest) -> Return;
     ReplaceRouteTableAssociation => replace_route_table_association(ReplaceRouteTableAssociationRequest)
         -> ReplaceRouteTableAssociationResponse;
+    RevokeSecurityGroupEgress =>
+        revoke_security_group_egress(RevokeSecurityGroupEgressRequest) -> SecurityGroupRulesRevoked;
+    RevokeSecurityGroupIngress =>
+        revoke_security_group_ingress(RevokeSecurityGroupIngressRequest) -> SecurityGroupRulesRevoked;
     RunInstances => run_instances(RunInstancesRequest) -> Reservation;
     StartInstances => start_instances(StartInstancesRequest) -> InstanceStateChanges;
     StopInstances => stop_instances(StopInstancesRequest) -> InstanceStateChanges;
     TerminateInstances => terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges;
+    UpdateSecurityGroupRuleDescriptionsEgress => update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
+        -> Return;
+    UpdateSecurityGroupRuleDescriptionsIngress => update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)
+        -> Return;
 }
 
 /// A condition of a Describe operation: any of the values, in which `*` and `?` are wildcards.

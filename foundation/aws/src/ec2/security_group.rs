@@ -245,7 +245,7 @@ pub struct ReferencedSecurityGroup {
     /// The account that owns the group.
     pub user_id: String,
     /// `vpc-0123456789abcdef0`.
-    pub vpc_id: String,
+    pub vpc_id: Option<String>,
 }
 
 /// The input of AuthorizeSecurityGroupEgress.

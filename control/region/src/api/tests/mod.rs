@@ -2,6 +2,7 @@
 //! what the region's does, without cells.
 
 mod network;
+mod security_group;
 
 use super::resource::Seen;
 use super::*;
@@ -756,7 +757,7 @@ async fn every_operation_of_the_table_is_there_and_has_a_dry_run() {
             "RebootInstances" | "StartInstances" | "StopInstances" | "TerminateInstances" => {
                 format!("InstanceId.1={id}")
             }
-            other => network::query(other),
+            other => security_group::query(other).unwrap_or_else(|| network::query(other)),
         };
         cloud.refused(operation, &format!("{query}&DryRun=true"), "DryRunOperation").await;
     }
@@ -784,6 +785,7 @@ async fn every_filter_that_is_listed_is_looked_at() {
         ("DescribeInstances", instance::Seen::NAMES),
         ("DescribeKeyPairs", crate::key_pair::record::KeyPairRecord::NAMES),
         ("DescribeRegions", Region::NAMES),
+        ("DescribeSecurityGroupRules", super::security_group_rule::SeenRule::NAMES),
         ("DescribeSecurityGroups", Seen::<SecurityGroupRecord>::NAMES),
         ("DescribeSubnets", Seen::<SubnetRecord>::NAMES),
         ("DescribeTags", tag::Tagged::NAMES),
