@@ -12,6 +12,7 @@
 //! Invariant: nothing is answered or sent that is not durable in the store.
 
 pub mod account;
+pub mod address;
 pub mod api;
 pub mod asker;
 pub mod cidr;
@@ -25,6 +26,7 @@ pub mod key_pair;
 pub mod model;
 pub mod network;
 pub mod network_acl;
+pub mod network_interface;
 pub mod operator;
 pub mod owner;
 pub mod placement;

@@ -6,16 +6,21 @@ use crate::record::{Name, Record, ResourceWork};
 use crate::refusal::Refusal;
 use crate::request::Answer;
 use crate::scene::Scene;
-use crate::{dhcp_options, internet_gateway, network_acl, route_table, security_group, subnet, vpc};
+use crate::{
+    address, dhcp_options, internet_gateway, network_acl, network_interface, route_table, security_group,
+    subnet, vpc,
+};
 use std::sync::Arc;
 
 /// A change of the network.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum NetworkChange {
+    Address(address::Change),
     DhcpOptions(dhcp_options::Change),
     InternetGateway(internet_gateway::Change),
     NetworkAcl(network_acl::Change),
+    NetworkInterface(network_interface::Change),
     RouteTable(route_table::Change),
     SecurityGroup(security_group::Change),
     Subnet(subnet::Change),
@@ -49,9 +54,11 @@ pub fn change(
         return made.map(Answer::Resource).ok_or_else(|| Refusal::TokenResourceGone(customers()));
     }
     let answer = match change {
+        NetworkChange::Address(change) => address::change(tx, scene, change),
         NetworkChange::DhcpOptions(change) => dhcp_options::change(tx, change),
         NetworkChange::InternetGateway(change) => internet_gateway::change(tx, change),
         NetworkChange::NetworkAcl(change) => network_acl::change(tx, change),
+        NetworkChange::NetworkInterface(change) => network_interface::change(tx, change),
         NetworkChange::RouteTable(change) => route_table::change(tx, change),
         NetworkChange::SecurityGroup(change) => security_group::change(tx, change),
         NetworkChange::Subnet(change) => subnet::change(tx, scene, change),

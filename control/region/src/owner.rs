@@ -8,15 +8,19 @@ use crate::account::record::AccountRecord;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::model::{Account, Model};
+use crate::network_interface;
+use crate::network_interface::index::ipv6;
+use crate::network_interface::record::InterfaceRecord;
 use crate::pool::Reserved;
 use crate::record::{Name, Record, Resource};
 use crate::refusal::Refusal;
 use crate::tag::record::TagsRecord;
 use base::clock::Timestamp;
-use base::ids::{AccountId, InstanceId, ReservationId};
+use base::ids::{AccountId, InstanceId, NetworkInterfaceId, ReservationId, SubnetId};
 use base::random::Random;
 use metastore::{Commit, Condition, Op};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// What a batch changes: `None` is a removal.
@@ -96,8 +100,11 @@ impl<'a> Tx<'a> {
         self.writes.insert(name, Some(record));
     }
 
-    /// Puts an instance.
+    /// Puts an instance. One that is terminated gives up its interfaces in the same commit.
     pub fn put_instance(&mut self, id: InstanceId, record: InstanceRecord) {
+        if record.stage() == Stage::Terminated {
+            network_interface::instance_gone(self, id);
+        }
         self.put(Name::Instance(id), Record::Instance(Arc::new(record)));
     }
 
@@ -213,6 +220,92 @@ impl<'a> Tx<'a> {
         let record = Arc::new(record).record();
         self.put(R::name(id), record.clone());
         record
+    }
+
+    /// Addresses of the subnet that the batch has given to interfaces.
+    pub fn addresses_given(&self, subnet: SubnetId) -> BTreeSet<u32> {
+        let (subnet, mut given) = (subnet.to_string(), BTreeSet::new());
+        for record in self.batch.values().chain(self.writes.values()).flatten() {
+            match record {
+                Record::NetworkInterface(record) if record.subnet_id == subnet => {
+                    given.extend(&record.addresses)
+                }
+                Record::Reservation(record) => {
+                    let interface = record.interface.iter().filter(|launch| launch.subnet_id == subnet);
+                    given.extend(interface.flat_map(|launch| &launch.addresses));
+                }
+                _ => {}
+            }
+        }
+        given
+    }
+
+    /// The same, of IPv6.
+    pub fn addresses_ipv6_given(&self, subnet: SubnetId) -> BTreeSet<Ipv6Addr> {
+        let (subnet, mut given) = (subnet.to_string(), BTreeSet::new());
+        for record in self.batch.values().chain(self.writes.values()).flatten() {
+            match record {
+                Record::NetworkInterface(record) if record.subnet_id == subnet => given.extend(ipv6(record)),
+                Record::Reservation(record) => {
+                    let interface = record.interface.iter().filter(|launch| launch.subnet_id == subnet);
+                    let chunks = interface.flat_map(|launch| launch.addresses_ipv6.as_chunks::<16>().0);
+                    given.extend(chunks.map(|bytes| Ipv6Addr::from(*bytes)));
+                }
+                _ => {}
+            }
+        }
+        given
+    }
+
+    /// Whether an interface durably has the address.
+    pub fn address_is_held(&self, subnet: SubnetId, address: u32) -> bool {
+        self.account.is_some_and(|account| account.interfaces.is_held(subnet, address))
+    }
+
+    /// Whether an interface durably has the address.
+    pub fn address_ipv6_is_held(&self, subnet: SubnetId, address: Ipv6Addr) -> bool {
+        self.account.is_some_and(|account| account.interfaces.is_held_ipv6(subnet, address))
+    }
+
+    /// The source of randomness, and [`Tx::address_is_held`] beside it.
+    pub fn random_and_held(&mut self) -> (&mut Random, impl Fn(SubnetId, u32) -> bool + use<'a>) {
+        let account = self.account;
+        let held = move |subnet, address| {
+            account.is_some_and(|account: &Account| account.interfaces.is_held(subnet, address))
+        };
+        (self.random, held)
+    }
+
+    /// Interfaces of an instance for which something is to be written when it is terminated.
+    pub fn interfaces_to_release(&self, instance: InstanceId) -> Vec<NetworkInterfaceId> {
+        let text = instance.to_string();
+        let of = |record: &InterfaceRecord| {
+            record.attachment.as_ref().filter(|own| own.instance_id == text).map(|own| own.keep)
+        };
+        let Some(account) = self.account else { return Vec::new() };
+        let durable = account.interfaces.of_instance(instance).filter(|id| {
+            let stored = account.interfaces.stored.contains(id);
+            stored || self.get::<InterfaceRecord>(*id).is_some_and(|record| of(&record) == Some(true))
+        });
+        let changed = self.batch.iter().chain(&self.writes).filter_map(|(name, record)| {
+            let Record::NetworkInterface(record) = record.as_ref()? else { return None };
+            of(record).and_then(|_| InterfaceRecord::id(name))
+        });
+        let all: BTreeSet<NetworkInterfaceId> = durable.chain(changed).collect();
+        all.into_iter()
+            .filter(|id| self.get::<InterfaceRecord>(*id).is_some_and(|r| of(&r).is_some()))
+            .collect()
+    }
+
+    /// Whether an interface is one, those of launches that the batch accepts included.
+    pub fn any_interface(&self, is: impl Fn(&str, &[String]) -> bool) -> bool {
+        let launched = self.batch.values().chain(self.writes.values()).flatten().any(|record| match record {
+            Record::Reservation(record) => {
+                record.interface.iter().any(|launch| is(&launch.subnet_id, &launch.group_ids))
+            }
+            _ => false,
+        });
+        launched || self.all::<InterfaceRecord>().any(|(_, record)| is(&record.subnet_id, &record.group_ids))
     }
 
     /// Removes a resource.

@@ -266,6 +266,8 @@ pub(crate) trait ResourceWork {
 }
 
 resources! {
+    /// An elastic address.
+    Address(AllocationId) in addresses, "address": crate::address::record::AddressRecord, allocation_id;
     /// A set of DHCP options.
     DhcpOptions(DhcpOptionsId) in dhcp_options, "dhcp-options": crate::dhcp_options::record::DhcpOptionsRecord, dhcp_options_id;
     /// An internet gateway.
@@ -275,6 +277,9 @@ resources! {
     KeyPair(KeyPairId) in key_pairs, "key-pair": crate::key_pair::record::KeyPairRecord, key_pair_id;
     /// A network ACL.
     NetworkAcl(NetworkAclId) in network_acls, "network-acl": crate::network_acl::record::NetworkAclRecord, network_acl_id;
+    /// A network interface.
+    NetworkInterface(NetworkInterfaceId) in network_interfaces, "network-interface":
+        crate::network_interface::record::InterfaceRecord, interface_id;
     /// A route table.
     RouteTable(RouteTableId) in route_tables, "route-table": crate::route_table::record::RouteTableRecord, route_table_id;
     /// A security group.

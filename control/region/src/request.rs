@@ -5,6 +5,7 @@ use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord}
 use crate::instance::state::State;
 use crate::key_pair::record::KeyPairRecord;
 use crate::network::{NetworkChange, Token};
+use crate::network_interface::launch::LaunchInterface;
 use crate::record::Record;
 use crate::security_group::MadeRules;
 use crate::tag::record::TagRecord;
@@ -78,8 +79,10 @@ pub struct LaunchRequest {
     pub memory_mib: u32,
     /// What each is made of.
     pub template: TemplateRecord,
-    /// The zone that the customer named.
+    /// The zone that the customer named, by itself or by a subnet.
     pub zone: Option<ZoneName>,
+    /// Each one's first interface.
+    pub interface: LaunchInterface,
     /// The idempotency token; empty without one.
     pub client_token: String,
     /// SHA-256 of all parameters but the token.

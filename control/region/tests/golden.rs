@@ -7,6 +7,7 @@ use base::ids::AccountId;
 use contract::{Explanation, HostVerdict};
 use metastore::table::golden::check;
 use region::account::record::AccountRecord;
+use region::address::record::AddressRecord;
 use region::dhcp_options::record::{DhcpOptionRecord, DhcpOptionsRecord};
 use region::instance::record::{
     CellVerdictRecord, InstanceRecord, ReservationRecord, TemplateRecord, TokenRecord,
@@ -14,6 +15,7 @@ use region::instance::record::{
 use region::internet_gateway::record::InternetGatewayRecord;
 use region::key_pair::record::KeyPairRecord;
 use region::network_acl::record::{AclEntryRecord, NetworkAclRecord};
+use region::network_interface::record::{AttachmentRecord, InterfaceRecord, LaunchInterfaceRecord};
 use region::record::{Name, Record};
 use region::route_table::record::{RouteRecord, RouteTableRecord};
 use region::security_group::record::{RuleRecord, SecurityGroupRecord};
@@ -121,6 +123,18 @@ fn a_reservation() {
         cell_id: "us-east-1a-c1".into(),
         verdicts: vec![verdict()],
         client_token: "token".into(),
+        interface: Some(LaunchInterfaceRecord {
+            vpc_id: "vpc-0123456789abcdef0".into(),
+            subnet_id: "subnet-0123456789abcdef0".into(),
+            group_ids: vec!["sg-0123456789abcdef0".into()],
+            description: "web".into(),
+            addresses: vec![1, 2],
+            addresses_ipv6: vec![3; 32],
+            ipv6_each: 1,
+            public_addresses: vec![4, 5],
+            keep: true,
+            tags: tags(),
+        }),
     };
     let name = Name::Reservation("r-0123456789abcdef0".parse().unwrap());
     golden("reservation", name, Record::Reservation(Arc::new(record)));
@@ -286,4 +300,47 @@ fn a_security_group() {
     };
     let name = Name::SecurityGroup("sg-0123456789abcdef0".parse().unwrap());
     golden("security-group", name, Record::SecurityGroup(Arc::new(record)));
+}
+
+#[test]
+fn a_network_interface() {
+    let attachment = AttachmentRecord {
+        attachment_id: "eni-attach-0123456789abcdef0".into(),
+        instance_id: "i-0123456789abcdef0".into(),
+        device_index: 1,
+        keep: true,
+        attached_unix_ms: 2,
+    };
+    let record = InterfaceRecord {
+        interface_id: "eni-0123456789abcdef0".into(),
+        vpc_id: "vpc-0123456789abcdef0".into(),
+        subnet_id: "subnet-0123456789abcdef0".into(),
+        zone: "us-east-1a".into(),
+        description: "web".into(),
+        mac: vec![2, 0, 10, 0, 0, 5],
+        addresses: vec![3, 4],
+        addresses_ipv6: vec![vec![5; 16]],
+        group_ids: vec!["sg-0123456789abcdef0".into()],
+        forwards: true,
+        attachment: Some(attachment),
+        public_address: 6,
+        created_unix_ms: 7,
+        tags: tags(),
+    };
+    let name = Name::NetworkInterface("eni-0123456789abcdef0".parse().unwrap());
+    golden("network-interface", name, Record::NetworkInterface(Arc::new(record)));
+}
+
+#[test]
+fn an_elastic_address() {
+    let record = AddressRecord {
+        allocation_id: "eipalloc-0123456789abcdef0".into(),
+        public_address: 1,
+        association_id: "eipassoc-0123456789abcdef0".into(),
+        interface_id: "eni-0123456789abcdef0".into(),
+        private_address: 2,
+        tags: tags(),
+    };
+    let name = Name::Address("eipalloc-0123456789abcdef0".parse().unwrap());
+    golden("address", name, Record::Address(Arc::new(record)));
 }

@@ -233,6 +233,30 @@ codes! {
     NETWORK_ACL_LIMIT_EXCEEDED = "NetworkAclLimitExceeded" 400 Sender;
     /// More than there may be.
     NETWORK_ACL_ENTRY_LIMIT_EXCEEDED = "NetworkAclEntryLimitExceeded" 400 Sender;
+    /// No such network interface.
+    INVALID_NETWORK_INTERFACE_ID_NOT_FOUND = "InvalidNetworkInterfaceID.NotFound" 400 Sender;
+    /// Not a network interface's id.
+    INVALID_NETWORK_INTERFACE_ID_MALFORMED = "InvalidNetworkInterfaceId.Malformed" 400 Sender;
+    /// The interface is attached.
+    INVALID_NETWORK_INTERFACE_IN_USE = "InvalidNetworkInterface.InUse" 400 Sender;
+    /// No such attachment.
+    INVALID_ATTACHMENT_ID_NOT_FOUND = "InvalidAttachmentID.NotFound" 400 Sender;
+    /// The address is somebody's.
+    INVALID_IP_ADDRESS_IN_USE = "InvalidIPAddress.InUse" 400 Sender;
+    /// No such elastic address.
+    INVALID_ADDRESS_NOT_FOUND = "InvalidAddress.NotFound" 400 Sender;
+    /// No such allocation.
+    INVALID_ALLOCATION_ID_NOT_FOUND = "InvalidAllocationID.NotFound" 400 Sender;
+    /// The subnet has not enough free addresses.
+    INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET = "InsufficientFreeAddressesInSubnet" 400 Sender;
+    /// More than there may be.
+    NETWORK_INTERFACE_LIMIT_EXCEEDED = "NetworkInterfaceLimitExceeded" 400 Sender;
+    /// More than there may be.
+    ATTACHMENT_LIMIT_EXCEEDED = "AttachmentLimitExceeded" 400 Sender;
+    /// More than there may be.
+    PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED = "PrivateIpAddressLimitExceeded" 400 Sender;
+    /// More than there may be.
+    ADDRESS_LIMIT_EXCEEDED = "AddressLimitExceeded" 400 Sender;
     /// The region has no public address left (AWS counts it among the client's).
     INSUFFICIENT_ADDRESS_CAPACITY = "InsufficientAddressCapacity" 400 Sender;
     /// A quota of the account, of a kind that has no code of its own.

@@ -72,6 +72,7 @@ def network(call, ec2):
     dhcp_options(call, ec2, vpc)
     network_acls(call, ec2, vpc, subnet)
     security_groups(call, ec2, vpc)
+    interfaces(call, ec2, vpc)
     call(ec2, "DeleteSubnet", "ResponseMetadata", SubnetId=subnet)
     call(ec2, "DeleteVpc", "ResponseMetadata", VpcId=vpc)
     refused(ec2.describe_vpcs, "InvalidVpcID.NotFound", VpcIds=[vpc])
@@ -223,6 +224,49 @@ def security_groups(call, ec2, vpc):
     call(ec2, "DeleteSecurityGroup", "GroupId", GroupId=group)
 
 
+def interfaces(call, ec2, vpc):
+    ipv6 = ec2.describe_vpcs(VpcIds=[vpc])["Vpcs"][0]["Ipv6CidrBlockAssociationSet"][0]["Ipv6CidrBlock"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.7.0/24", Ipv6CidrBlock=ipv6.replace("/56", "/64"))
+    subnet = subnet["Subnet"]["SubnetId"]
+    promised = ("NetworkInterfaceId SubnetId VpcId AvailabilityZone OwnerId Status MacAddress PrivateIpAddress "
+                "PrivateIpAddresses[].PrivateIpAddress Groups[].GroupId InterfaceType").split()
+    made = call(ec2, "CreateNetworkInterface", " ".join(f"NetworkInterface.{p}" for p in promised), SubnetId=subnet,
+                Description="oracle", Ipv6AddressCount=1, TagSpecifications=tagged("network-interface"))
+    interface = made["NetworkInterface"]["NetworkInterfaceId"]
+    ec2.get_waiter("network_interface_available").wait(NetworkInterfaceIds=[interface])
+    of = {"NetworkInterfaceId": interface}
+    assigned = call(ec2, "AssignPrivateIpAddresses", "NetworkInterfaceId AssignedPrivateIpAddresses[].PrivateIpAddress",
+                    SecondaryPrivateIpAddressCount=1, **of)["AssignedPrivateIpAddresses"][0]["PrivateIpAddress"]
+    call(ec2, "UnassignPrivateIpAddresses", "ResponseMetadata", PrivateIpAddresses=[assigned], **of)
+    assigned = call(ec2, "AssignIpv6Addresses", "AssignedIpv6Addresses", Ipv6AddressCount=1, **of)
+    call(ec2, "UnassignIpv6Addresses", "UnassignedIpv6Addresses", Ipv6Addresses=assigned["AssignedIpv6Addresses"], **of)
+    call(ec2, "ModifyNetworkInterfaceAttribute", "ResponseMetadata", SourceDestCheck={"Value": False}, **of)
+    answer = call(ec2, "DescribeNetworkInterfaceAttribute", "NetworkInterfaceId", Attribute="sourceDestCheck", **of)
+    assert answer["SourceDestCheck"]["Value"] is False
+    address = call(ec2, "AllocateAddress", "AllocationId PublicIp Domain NetworkBorderGroup PublicIpv4Pool",
+                   TagSpecifications=tagged("elastic-ip"))["AllocationId"]
+    association = call(ec2, "AssociateAddress", "AssociationId", AllocationId=address, **of)["AssociationId"]
+    call(ec2, "DescribeAddresses", "Addresses[].PublicIp Addresses[].AssociationId Addresses[].NetworkInterfaceId "
+         "Addresses[].PrivateIpAddress Addresses[].Tags", AllocationIds=[address])
+    call(ec2, "DescribeNetworkInterfaces", " ".join(f"NetworkInterfaces[].{p}" for p in promised) +
+         " NetworkInterfaces[].Association.AllocationId NetworkInterfaces[].TagSet", NetworkInterfaceIds=[interface])
+    call(ec2, "DescribeAddressesAttribute", "Addresses[].AllocationId", Attribute="domain-name")
+    call(ec2, "DisassociateAddress", "ResponseMetadata", AssociationId=association)
+    call(ec2, "ReleaseAddress", "ResponseMetadata", AllocationId=address)
+    call(ec2, "DeleteNetworkInterface", "ResponseMetadata", **of)
+    ec2.delete_subnet(SubnetId=subnet)
+
+
+def attached(call, ec2, instance):
+    """A second interface of an instance comes and goes."""
+    seen = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+    second = ec2.create_network_interface(SubnetId=seen["SubnetId"])["NetworkInterface"]["NetworkInterfaceId"]
+    attachment = call(ec2, "AttachNetworkInterface", "AttachmentId", NetworkInterfaceId=second, InstanceId=instance,
+                      DeviceIndex=1)["AttachmentId"]
+    call(ec2, "DetachNetworkInterface", "ResponseMetadata", AttachmentId=attachment)
+    ec2.delete_network_interface(NetworkInterfaceId=second)
+
+
 def key_pairs(call, ec2):
     made = call(ec2, "CreateKeyPair", "KeyName KeyPairId KeyFingerprint KeyMaterial", KeyName="made")
     assert made["KeyMaterial"].startswith("-----BEGIN RSA PRIVATE KEY-----"), made["KeyMaterial"][:40]
@@ -241,7 +285,10 @@ def key_pairs(call, ec2):
 def instances(call, ec2):
     promised = ("InstanceId ImageId State.Name InstanceType LaunchTime Placement.AvailabilityZone Architecture "
                 "RootDeviceType RootDeviceName VirtualizationType Hypervisor Monitoring.State ClientToken Tags KeyName "
-                "CpuOptions.CoreCount").split()
+                "CpuOptions.CoreCount VpcId SubnetId PrivateIpAddress PrivateDnsName PublicIpAddress PublicDnsName "
+                "SecurityGroups[].GroupId NetworkInterfaces[].NetworkInterfaceId NetworkInterfaces[].MacAddress "
+                "NetworkInterfaces[].Attachment.AttachmentId NetworkInterfaces[].Association.PublicIp "
+                "NetworkInterfaces[].PrivateIpAddresses[].PrivateIpAddress").split()
     run = call(ec2, "RunInstances", "ReservationId OwnerId " + " ".join(f"Instances[].{p}" for p in promised),
                ImageId="nephos-linux", InstanceType="t3.micro", MinCount=2, MaxCount=2, KeyName="made",
                UserData="#!/bin/sh\ntrue\n", ClientToken="oracle",
@@ -256,6 +303,7 @@ def instances(call, ec2):
     ec2.get_waiter("instance_status_ok").wait(InstanceIds=ids, WaiterConfig=brisk)
     console(call, ec2, ids[0])
     attributes(call, ec2, ids[0])
+    attached(call, ec2, ids[0])
     call(ec2, "CreateTags", "ResponseMetadata", Resources=ids, Tags=[{"Key": "stage", "Value": "test"}])
     tags = call(ec2, "DescribeTags", "Tags[].Key Tags[].Value Tags[].ResourceId Tags[].ResourceType",
                 Filters=[{"Name": "key", "Values": ["stage"]}])

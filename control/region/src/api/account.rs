@@ -1,6 +1,8 @@
 //! GetCallerIdentity and DescribeAccountAttributes.
 
-use super::{Api, errors, parse};
+use super::{Api, parse};
+use crate::address::ADDRESSES_MAX;
+use crate::network_interface::GROUPS_MAX;
 use crate::vpc::record::VpcRecord;
 use aws::ec2::*;
 use aws::sts::{CallerIdentity, GetCallerIdentityRequest};
@@ -34,13 +36,11 @@ pub fn attributes_describe(
         ("default-vpc", default_vpc),
         // No type has less than one vCPU.
         ("max-instances", api.facts.vcpus_per_account.to_string()),
-        ("max-elastic-ips", "0".to_owned()),
-        ("vpc-max-elastic-ips", "0".to_owned()),
+        ("max-elastic-ips", ADDRESSES_MAX.to_string()),
+        ("vpc-max-elastic-ips", ADDRESSES_MAX.to_string()),
+        ("vpc-max-security-groups-per-interface", GROUPS_MAX.to_string()),
     ];
     for name in &input.attribute_names {
-        if name == "vpc-max-security-groups-per-interface" {
-            return Err(errors::unsupported("Network interfaces are not supported by Nephos yet."));
-        }
         parse::word("attributeName", name, &all.each_ref().map(|(name, _)| *name))?;
     }
     parse::dry_run(input.dry_run)?;

@@ -123,6 +123,11 @@ fn network_code(refusal: &NetworkRefusal) -> Code {
             Limit::AclEntries => codes::NETWORK_ACL_ENTRY_LIMIT_EXCEEDED,
             Limit::SecurityGroups => codes::SECURITY_GROUP_LIMIT_EXCEEDED,
             Limit::Rules => codes::RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
+            Limit::Interfaces => codes::NETWORK_INTERFACE_LIMIT_EXCEEDED,
+            Limit::InterfaceGroups => codes::SECURITY_GROUPS_PER_INTERFACE_LIMIT_EXCEEDED,
+            Limit::Attachments => codes::ATTACHMENT_LIMIT_EXCEEDED,
+            Limit::Addresses => codes::PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
+            Limit::ElasticAddresses => codes::ADDRESS_LIMIT_EXCEEDED,
         },
         NetworkRefusal::VpcRange(_) | NetworkRefusal::VpcRangeTaken(_) => codes::INVALID_VPC_RANGE,
         NetworkRefusal::SubnetRange(_) => codes::INVALID_SUBNET_RANGE,
@@ -152,6 +157,11 @@ fn network_code(refusal: &NetworkRefusal) -> Code {
         NetworkRefusal::RuleExists(_) => codes::INVALID_PERMISSION_DUPLICATE,
         NetworkRefusal::RuleNotFound(_) => codes::INVALID_PERMISSION_NOT_FOUND,
         NetworkRefusal::RuleIdNotFound(_) => codes::INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND,
+        NetworkRefusal::InterfaceInUse(_) => codes::INVALID_NETWORK_INTERFACE_IN_USE,
+        NetworkRefusal::AddressInUse(_) => codes::INVALID_IP_ADDRESS_IN_USE,
+        NetworkRefusal::SubnetFull(_) => codes::INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET,
+        NetworkRefusal::AttachmentNotFound(_) => codes::INVALID_ATTACHMENT_ID_NOT_FOUND,
+        NetworkRefusal::AddressNotFound(_) => codes::INVALID_ADDRESS_NOT_FOUND,
         NetworkRefusal::PublicAddressesExhausted => codes::INSUFFICIENT_ADDRESS_CAPACITY,
         NetworkRefusal::VnisExhausted | NetworkRefusal::Ipv6RangesExhausted => codes::RESOURCE_LIMIT_EXCEEDED,
     }
@@ -183,7 +193,7 @@ pub fn security_group_not_found(group: &str) -> ApiError {
 }
 
 /// A kind of resource by its ids' prefix: AWS's noun for it, and its codes for ids that do not exist and that cannot.
-const KINDS: [(&str, &str, Code, Code); 9] = [
+const KINDS: [(&str, &str, Code, Code); 11] = [
     (
         "acl-",
         "networkAcl ID",
@@ -195,6 +205,18 @@ const KINDS: [(&str, &str, Code, Code); 9] = [
         "DhcpOptions ID",
         codes::INVALID_DHCP_OPTIONS_ID_NOT_FOUND,
         codes::INVALID_DHCP_OPTIONS_ID_MALFORMED,
+    ),
+    (
+        "eipalloc-",
+        "allocation ID",
+        codes::INVALID_ALLOCATION_ID_NOT_FOUND,
+        codes::INVALID_ALLOCATION_ID_NOT_FOUND,
+    ),
+    (
+        "eni-",
+        "networkInterface ID",
+        codes::INVALID_NETWORK_INTERFACE_ID_NOT_FOUND,
+        codes::INVALID_NETWORK_INTERFACE_ID_MALFORMED,
     ),
     (
         "igw-",

@@ -1,12 +1,15 @@
 //! RunInstances: from a request to a launch that is checked and resolved.
 
 use super::instance::Seen;
+use super::network_interface::{self as interfaces, address4};
 use super::{Api, errors, key_pair, parse, resource, security_group, tag, unexpected, zone};
 use crate::image::Image;
 use crate::instance;
 use crate::instance::catalogue;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use crate::instance::state::Acceptance;
+use crate::model::Account;
+use crate::network_interface::launch::LaunchInterface;
 use crate::request::{Answer as Done, LaunchRequest, Request};
 use crate::security_group::record::SecurityGroupRecord;
 use crate::subnet::record::SubnetRecord;
@@ -36,7 +39,9 @@ pub async fn instances_run(
     };
     parse::dry_run(dry_run)?;
     match api.change(caller, Request::Launch(Box::new(launch))).await? {
-        Done::Launched(reservation, instances) => Ok(shape(api, caller, &reservation, &instances)),
+        Done::Launched(reservation, instances) => {
+            api.read(caller, |account| Ok(shape(api, caller, account, &reservation, &instances)))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -44,6 +49,7 @@ pub async fn instances_run(
 fn shape(
     api: &Api,
     caller: &Caller,
+    account: &Account,
     reservation: &ReservationRecord,
     instances: &[Arc<InstanceRecord>],
 ) -> Reservation {
@@ -52,7 +58,7 @@ fn shape(
         owner_id: caller.account.to_string(),
         instances: instances
             .iter()
-            .map(|record| Seen::new(api, caller, record, reservation).shape())
+            .map(|record| Seen::new(api, caller, account, record, reservation).shape())
             .collect(),
         ..Reservation::default()
     }
@@ -78,7 +84,7 @@ fn replay(
             let members = instance::members(reservation);
             let members: Vec<_> =
                 members.filter_map(|(_, member)| account.instances.get(&member).cloned()).collect();
-            shape(api, caller, reservation, &members)
+            shape(api, caller, account, reservation, &members)
         }))
     })
 }
@@ -88,11 +94,19 @@ fn resolve(api: &Api, caller: &Caller, input: RunInstancesRequest) -> Result<Lau
     let (count_min, count) = counts(input.min_count, input.max_count)?;
     let image = image_find(api, &input.image_id)?;
     let instance_type = type_find(input.instance_type.as_deref())?;
-    let tags = tag::specified(&input.tag_specifications, "instance")?;
+    let (of_interface, of_instance): (Vec<_>, Vec<_>) = input
+        .tag_specifications
+        .iter()
+        .cloned()
+        .partition(|one| one.resource_type.as_deref() == Some("network-interface"));
+    let tags = tag::specified(&of_instance, "instance")?;
+    let interface = LaunchInterface {
+        tags: tag::specified(&of_interface, "network-interface")?,
+        ..interface(api, caller, &input, count)?
+    };
     let user_data = input.user_data.map(|blob| blob.0).unwrap_or_default();
     user_data_bounded(&user_data)?;
-    let zone = place(api, caller, input.placement.as_ref(), input.subnet_id.as_deref())?;
-    groups_check(api, caller, &input.security_group_ids, &input.security_groups)?;
+    let zone = place(api, caller, input.placement.as_ref(), interface.subnet.as_deref())?;
     let behavior = input.instance_initiated_shutdown_behavior.as_deref().unwrap_or("stop");
     let terminate_on_shutdown = terminates("InstanceInitiatedShutdownBehavior", behavior)?;
     let key_name = input.key_name.unwrap_or_default();
@@ -118,6 +132,7 @@ fn resolve(api: &Api, caller: &Caller, input: RunInstancesRequest) -> Result<Lau
             terminate_on_shutdown,
         },
         zone,
+        interface,
         client_token: String::new(),
         parameters_sha256: [0; 32],
     })
@@ -203,12 +218,83 @@ fn place(
     Ok(found.zone.parse().ok())
 }
 
-/// The groups must exist; what they let through is not enforced until instances have interfaces.
-fn groups_check(api: &Api, caller: &Caller, ids: &[String], names: &[String]) -> Result<(), ApiError> {
-    api.read(caller, |account| {
-        for id in ids {
-            resource::find::<SecurityGroupRecord>(account, id)?;
+/// The first interface, in whichever of its two forms it is described.
+fn interface(
+    api: &Api,
+    caller: &Caller,
+    input: &RunInstancesRequest,
+    count: u32,
+) -> Result<LaunchInterface, ApiError> {
+    let mut interface = match input.network_interfaces.as_slice() {
+        [] => LaunchInterface {
+            subnet: input.subnet_id.clone(),
+            groups: input.security_group_ids.clone(),
+            address: input.private_ip_address.as_deref().map(address4).transpose()?,
+            ipv6: interfaces::count("Ipv6AddressCount", input.ipv6_address_count)?,
+            ..LaunchInterface::default()
+        },
+        [one] => {
+            let beside = input.subnet_id.is_some()
+                || !input.security_group_ids.is_empty()
+                || !input.security_groups.is_empty()
+                || input.private_ip_address.is_some()
+                || input.ipv6_address_count.is_some();
+            if beside {
+                let message = "Network interfaces and an instance-level subnet ID, private IP address or security \
+                               groups may not be specified on the same request";
+                return Err(ApiError::new(codes::INVALID_PARAMETER_COMBINATION, message));
+            }
+            interface_specified(one)?
         }
-        names.iter().try_for_each(|name| security_group::find_by_name(account, name).map(drop))
+        _ => {
+            return Err(errors::unsupported(
+                "Instances are launched with one network interface in Nephos yet; attach others to them.",
+            ));
+        }
+    };
+    if interface.address.is_some() && count > 1 {
+        let message = "A private IP address can be specified for a launch of one instance only.";
+        return Err(ApiError::new(codes::INVALID_PARAMETER_COMBINATION, message));
+    }
+    api.read(caller, |account| {
+        for name in &input.security_groups {
+            interface.groups.push(security_group::find_by_name(account, name)?.group_id.clone());
+        }
+        interface
+            .groups
+            .iter()
+            .try_for_each(|id| resource::find::<SecurityGroupRecord>(account, id).map(drop))
+    })?;
+    Ok(interface)
+}
+
+fn interface_specified(one: &InstanceNetworkInterfaceSpecification) -> Result<LaunchInterface, ApiError> {
+    if one.device_index.unwrap_or(0) != 0 || one.network_card_index.unwrap_or(0) != 0 {
+        return Err(errors::unsupported("Instances are launched with their first network interface only."));
+    }
+    if let Some(kind) = one.interface_type.as_deref() {
+        parse::word("InterfaceType", kind, &["interface"])?;
+    }
+    let listed = match one.private_ip_addresses.as_slice() {
+        [] => None,
+        [one] => one.private_ip_address.as_deref(),
+        _ => {
+            let message =
+                "Instances are launched with one private address in Nephos yet; assign others to them.";
+            return Err(errors::unsupported(message));
+        }
+    };
+    if listed.is_some() && one.private_ip_address.is_some() {
+        return Err(errors::excluded("privateIpAddress", "privateIpAddresses"));
+    }
+    Ok(LaunchInterface {
+        subnet: one.subnet_id.clone(),
+        groups: one.groups.clone(),
+        description: one.description.clone().unwrap_or_default(),
+        address: listed.or(one.private_ip_address.as_deref()).map(address4).transpose()?,
+        ipv6: interfaces::count("Ipv6AddressCount", one.ipv6_address_count)?,
+        public: one.associate_public_ip_address,
+        keep: one.delete_on_termination == Some(false),
+        tags: Vec::new(),
     })
 }

@@ -11,6 +11,7 @@
 //! Invariant: no state of its own, no clock, and no lock held across an await.
 
 mod account;
+mod address;
 mod attribute;
 mod console;
 mod dhcp_options;
@@ -24,6 +25,7 @@ mod key_pair;
 mod launch;
 mod lifecycle;
 mod network_acl;
+mod network_interface;
 pub mod page;
 mod parse;
 mod quota;
@@ -141,6 +143,10 @@ macro_rules! operations {
 operations! { Ec2 {
     read describe_account_attributes(DescribeAccountAttributesRequest) -> DescribeAccountAttributesResponse
         = account::attributes_describe;
+    read describe_addresses(DescribeAddressesRequest) -> DescribeAddressesResponse
+        = address::addresses_describe;
+    read describe_addresses_attribute(DescribeAddressesAttributeRequest) -> DescribeAddressesAttributeResponse
+        = address::attributes_describe;
     read describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse
         = zone::zones_describe;
     read describe_dhcp_options(DescribeDhcpOptionsRequest) -> DescribeDhcpOptionsResponse
@@ -162,6 +168,10 @@ operations! { Ec2 {
         = key_pair::key_pairs_describe;
     read describe_network_acls(DescribeNetworkAclsRequest) -> DescribeNetworkAclsResponse
         = network_acl::acls_describe;
+    read describe_network_interface_attribute(DescribeNetworkInterfaceAttributeRequest)
+        -> DescribeNetworkInterfaceAttributeResponse = network_interface::attribute_describe;
+    read describe_network_interfaces(DescribeNetworkInterfacesRequest) -> DescribeNetworkInterfacesResponse
+        = network_interface::interfaces_describe;
     read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
     read describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse
         = route_table::tables_describe;
@@ -174,6 +184,13 @@ operations! { Ec2 {
     read describe_vpc_attribute(DescribeVpcAttributeRequest) -> VpcAttribute = vpc::attribute_describe;
     read describe_vpcs(DescribeVpcsRequest) -> DescribeVpcsResponse = vpc::vpcs_describe;
 
+    change allocate_address(AllocateAddressRequest) -> AllocateAddressResponse = address::address_allocate;
+    change assign_ipv6_addresses(AssignIpv6AddressesRequest) -> AssignIpv6AddressesResponse
+        = network_interface::ipv6_assign;
+    change assign_private_ip_addresses(AssignPrivateIpAddressesRequest) -> AssignPrivateIpAddressesResponse
+        = network_interface::addresses_assign;
+    change associate_address(AssociateAddressRequest) -> AssociateAddressResponse
+        = address::address_associate;
     change associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return = dhcp_options::options_associate;
     change associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse
         = route_table::table_associate;
@@ -182,6 +199,8 @@ operations! { Ec2 {
     change associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
         = vpc::range_associate;
     change attach_internet_gateway(AttachInternetGatewayRequest) -> Return = internet_gateway::gateway_attach;
+    change attach_network_interface(AttachNetworkInterfaceRequest) -> AttachNetworkInterfaceResponse
+        = network_interface::interface_attach;
     change authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest)
         -> SecurityGroupRulesAuthorized = security_group_rule::egress_authorize;
     change authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
@@ -196,6 +215,8 @@ operations! { Ec2 {
     change create_key_pair(CreateKeyPairRequest) -> KeyPair = key_pair::key_pair_create;
     change create_network_acl(CreateNetworkAclRequest) -> CreateNetworkAclResponse = network_acl::acl_create;
     change create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return = network_acl::entry_create;
+    change create_network_interface(CreateNetworkInterfaceRequest) -> CreateNetworkInterfaceResponse
+        = network_interface::interface_create;
     change create_route(CreateRouteRequest) -> Return = route_table::route_create;
     change create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse
         = route_table::table_create;
@@ -209,6 +230,8 @@ operations! { Ec2 {
     change delete_key_pair(DeleteKeyPairRequest) -> DeleteKeyPairResponse = key_pair::key_pair_delete;
     change delete_network_acl(DeleteNetworkAclRequest) -> Return = network_acl::acl_delete;
     change delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return = network_acl::entry_delete;
+    change delete_network_interface(DeleteNetworkInterfaceRequest) -> Return
+        = network_interface::interface_delete;
     change delete_route(DeleteRouteRequest) -> Return = route_table::route_delete;
     change delete_route_table(DeleteRouteTableRequest) -> Return = route_table::table_delete;
     change delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse
@@ -217,6 +240,9 @@ operations! { Ec2 {
     change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
     change delete_vpc(DeleteVpcRequest) -> Return = vpc::vpc_delete;
     change detach_internet_gateway(DetachInternetGatewayRequest) -> Return = internet_gateway::gateway_detach;
+    change detach_network_interface(DetachNetworkInterfaceRequest) -> Return
+        = network_interface::interface_detach;
+    change disassociate_address(DisassociateAddressRequest) -> Return = address::address_disassociate;
     change disassociate_route_table(DisassociateRouteTableRequest) -> Return
         = route_table::table_disassociate;
     change disassociate_subnet_cidr_block(DisassociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
@@ -226,11 +252,14 @@ operations! { Ec2 {
     change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
     change import_key_pair(ImportKeyPairRequest) -> KeyPair = key_pair::key_pair_import;
     change modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return = attribute::attribute_modify;
+    change modify_network_interface_attribute(ModifyNetworkInterfaceAttributeRequest) -> Return
+        = network_interface::attribute_modify;
     change modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return
         = security_group_rule::rules_modify;
     change modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return = subnet::attribute_modify;
     change modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return = vpc::attribute_modify;
     change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
+    change release_address(ReleaseAddressRequest) -> Return = address::address_release;
     change replace_network_acl_association(ReplaceNetworkAclAssociationRequest)
         -> ReplaceNetworkAclAssociationResponse = network_acl::association_replace;
     change replace_network_acl_entry(ReplaceNetworkAclEntryRequest) -> Return = network_acl::entry_replace;
@@ -246,6 +275,10 @@ operations! { Ec2 {
     change stop_instances(StopInstancesRequest) -> InstanceStateChanges = lifecycle::instances_stop;
     change terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges
         = lifecycle::instances_terminate;
+    change unassign_ipv6_addresses(UnassignIpv6AddressesRequest) -> UnassignIpv6AddressesResponse
+        = network_interface::ipv6_unassign;
+    change unassign_private_ip_addresses(UnassignPrivateIpAddressesRequest) -> Return
+        = network_interface::addresses_unassign;
     change update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
         -> Return = security_group_rule::egress_describe;
     change update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)

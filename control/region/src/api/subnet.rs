@@ -186,7 +186,9 @@ impl Seen<'_, SubnetRecord> {
     }
 
     fn addresses_free(&self) -> u32 {
-        self.record.cidr.parse::<Cidr4>().map_or(0, plan::usable_count)
+        let usable = self.record.cidr.parse::<Cidr4>().map_or(0, plan::usable_count);
+        let taken = self.record.subnet_id.parse().map_or(0, |id| self.account.interfaces.count(id));
+        usable.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX))
     }
 
     /// The subnet as customers see it.

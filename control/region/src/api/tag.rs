@@ -89,6 +89,8 @@ impl Tagged<'_> {
             Some("ami") => "image",
             Some("acl") => "network-acl",
             Some("dopt") => "dhcp-options",
+            Some("eipalloc") => "elastic-ip",
+            Some("eni") => "network-interface",
             Some("igw") => "internet-gateway",
             Some("key") => "key-pair",
             Some("rtb") => "route-table",
@@ -151,7 +153,7 @@ pub(super) fn specified(specifications: &[TagSpecification], kind: &str) -> Resu
     for specification in specifications {
         match specification.resource_type.as_deref() {
             Some(one) if one == kind => tags.extend(specification.tags.iter().cloned()),
-            Some("volume" | "network-interface" | "spot-instances-request" | "elastic-gpu") => {
+            Some("volume" | "spot-instances-request" | "elastic-gpu") => {
                 let other = specification.resource_type.as_deref().unwrap_or_default();
                 let message = format!("There is nothing of the kind {other} to tag: Nephos has none yet.");
                 return Err(errors::unsupported(message));

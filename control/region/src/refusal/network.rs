@@ -111,6 +111,21 @@ pub enum NetworkRefusal {
     /// The group has no rule of this id.
     #[error("The security group rule ID '{0}' does not exist")]
     RuleIdNotFound(String),
+    /// The interface is attached.
+    #[error("Interface: [{0}] in use.")]
+    InterfaceInUse(String),
+    /// The address is somebody's.
+    #[error("Address {0} is in use.")]
+    AddressInUse(String),
+    /// The subnet has not enough free addresses.
+    #[error("There aren't sufficient free Ipv4 addresses or prefixes in subnet '{0}'")]
+    SubnetFull(String),
+    /// No interface is attached so.
+    #[error("The networkInterfaceAttachment ID '{0}' does not exist")]
+    AttachmentNotFound(String),
+    /// The account has no such elastic address.
+    #[error("Address '{0}' not found.")]
+    AddressNotFound(String),
     /// The region has no more network identifiers.
     #[error("The region has no network identifier left.")]
     VnisExhausted,
@@ -137,4 +152,9 @@ pub enum Limit {
     AclEntries,
     SecurityGroups,
     Rules,
+    Interfaces,
+    InterfaceGroups,
+    Attachments,
+    Addresses,
+    ElasticAddresses,
 }

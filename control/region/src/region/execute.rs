@@ -33,7 +33,7 @@ pub(crate) fn execute(
     Ok(Outcome::Answer(match request {
         Request::AccountCreate { .. } => Answer::Done,
         Request::Launch(request) => {
-            let id = launch::accept(tx, scene.fleet, &request, &scene.occupied(), vcpus_limit)?;
+            let id = launch::accept(tx, scene, &request, &scene.occupied(), vcpus_limit)?;
             return Ok(Outcome::Waits(Wants::Launched(id)));
         }
         Request::Start(_) | Request::Stop { .. } | Request::Reboot(_) | Request::Terminate(_) => {

@@ -18,6 +18,7 @@ use crate::instance::record::{InstanceRecord, ReservationRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self, reconcile};
 use crate::model::Model;
+use crate::network_interface::PER_INSTANCE_MAX;
 use crate::owner::{self, Tx, WORK_BYTES_FULL, WORK_OPS_MAX, Writes};
 use crate::pool::{Pools, Reserved};
 use crate::record::{Name, Record};
@@ -25,6 +26,7 @@ use crate::refusal::Refusal;
 use crate::request::{Answer, Request, StateChange};
 use crate::scene::Scene;
 use crate::vpc;
+use crate::vpc::publish::{Feed, vpcs_touched};
 use base::clock::Timestamp;
 use base::generation::{Generation, Term};
 use base::ids::{AccountId, CellId, ImageId, InstanceId, RegionName, ReservationId, ZoneName};
@@ -190,6 +192,7 @@ pub struct Region {
     model: Arc<RwLock<Model>>,
     random: Random,
     reserved: Reserved,
+    feed: Feed,
     fleet: Fleet,
     owners: BTreeMap<AccountId, Owner>,
     tickets: BTreeMap<u64, AccountId>,
@@ -227,6 +230,7 @@ impl Region {
             model: Arc::new(RwLock::new(Model::default())),
             random,
             reserved: Reserved::default(),
+            feed: Feed::of(&model),
             fleet,
             owners: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -261,6 +265,11 @@ impl Region {
     /// The read model, for the API's reads.
     pub fn model(&self) -> Arc<RwLock<Model>> {
         self.model.clone()
+    }
+
+    /// At which revision each VPC changed last.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// Zones and cells as last seen.
@@ -443,7 +452,9 @@ impl Region {
             }
             Work::Settle(id) => {
                 if let Some(claims) = self.claims.get_mut(&id) {
-                    match launch::settle(&mut tx, &self.fleet, id, claims) {
+                    let (fleet, identity) = (&self.fleet, &self.identity);
+                    let scene = Scene { fleet, model: &model, identity, account: *account };
+                    match launch::settle(&mut tx, &scene, id, claims) {
                         Progress::More => again = Some(Work::Settle(id)),
                         Progress::Done => {}
                         Progress::Undone(why) => batch.undone.push((id, why)),
@@ -503,6 +514,8 @@ impl Region {
         match result {
             Ok(revision) => {
                 let before = self.stages(account, &batch);
+                let touched = vpcs_touched(&self.read(), account, &batch.writes);
+                self.feed.changed(touched, revision);
                 {
                     let mut model = self.write();
                     owner::apply(&mut model, account, &batch.writes);
@@ -632,6 +645,8 @@ impl Region {
         effects: &mut Vec<Effect>,
     ) {
         match record.acceptance() {
+            // It goes to another zone: its members say so themselves.
+            Acceptance::Claiming if self.claims.contains_key(&id) => {}
             Acceptance::Claiming => {
                 self.claims.insert(id, Claims::of(record, |_| None));
                 for (_, member) in instance::members(record) {
@@ -762,7 +777,9 @@ impl Work {
     /// Operations that it may need in one commit.
     fn ops_max(&self) -> usize {
         match self {
-            Work::Report(_) | Work::Acknowledge(_) | Work::MarkSettled(_) => 1,
+            // An instance that is terminated gives up its interfaces.
+            Work::Report(_) => 1 + PER_INSTANCE_MAX,
+            Work::Acknowledge(_) | Work::MarkSettled(_) => 1,
             Work::Request { request: Request::Launch(_), .. } => 2,
             Work::Request { .. } | Work::Settle(_) | Work::NetworkEnsure | Work::Expire => WORK_OPS_MAX,
         }

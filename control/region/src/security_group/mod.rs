@@ -93,7 +93,8 @@ pub fn change(tx: &mut Tx<'_>, change: Change) -> Result<Answer, Refusal> {
             }
             let names =
                 |other: &SecurityGroupRecord| other.rules.iter().any(|rule| rule.peer == record.group_id);
-            if tx.all::<SecurityGroupRecord>().any(|(other, group)| other != id && names(group)) {
+            let used = tx.any_interface(|_, groups| groups.contains(&record.group_id));
+            if used || tx.all::<SecurityGroupRecord>().any(|(other, group)| other != id && names(group)) {
                 return Err(NetworkRefusal::GroupInUse(record.group_id.clone()).into());
             }
             tx.remove::<SecurityGroupRecord>(id);

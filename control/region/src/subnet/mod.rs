@@ -5,6 +5,7 @@ pub mod record;
 
 use crate::cidr::{Cidr4, Cidr6};
 use crate::network_acl::record::NetworkAclRecord;
+use crate::network_interface::record::InterfaceRecord;
 use crate::owner::Tx;
 use crate::record::Record;
 use crate::refusal::{Limit, NetworkRefusal, Refusal};
@@ -88,6 +89,9 @@ pub fn change(tx: &mut Tx<'_>, scene: &Scene<'_>, change: Change) -> Result<Answ
         }
         Change::Delete(subnet) => {
             let (id, _) = tx.find::<SubnetRecord>(&subnet)?;
+            if tx.any_interface(|of, _| of == subnet) {
+                return Err(NetworkRefusal::InUse { kind: "subnet", id: subnet }.into());
+            }
             tx.remove::<SubnetRecord>(id);
             Ok(Answer::Done)
         }
@@ -124,6 +128,14 @@ pub fn change(tx: &mut Tx<'_>, scene: &Scene<'_>, change: Change) -> Result<Answ
             let Some((id, record)) = found.map(|(id, record)| (id, record.clone())) else {
                 return Err(NetworkRefusal::RangeAssociationNotFound(association).into());
             };
+            let uses = |interface: &InterfaceRecord| {
+                interface.subnet_id == record.subnet_id && !interface.addresses_ipv6.is_empty()
+            };
+            if tx.all::<InterfaceRecord>().any(|(_, interface)| uses(interface)) {
+                let message =
+                    format!("Interfaces have addresses of the CIDR block with association ID {association}.");
+                return Err(NetworkRefusal::Dependency(message).into());
+            }
             let mut changed = SubnetRecord::clone(&record);
             changed.cidr_ipv6 = None;
             changed.assign_ipv6 = false;

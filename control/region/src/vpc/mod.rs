@@ -5,6 +5,7 @@
 
 pub mod default;
 pub mod plan;
+pub mod publish;
 pub mod record;
 
 use crate::cidr::{Cidr4, Cidr6};

@@ -4,6 +4,7 @@
 //! `unsupported` on the structure. Member names are from AWS's API reference.
 
 mod account;
+mod address;
 mod dhcp_options;
 mod gateway;
 mod image;
@@ -12,6 +13,7 @@ mod instance_attribute;
 mod instance_type;
 mod key_pair;
 mod network_acl;
+mod network_interface;
 mod route_table;
 mod run_instances;
 mod security_group;
@@ -21,6 +23,7 @@ mod vpc;
 mod zone;
 
 pub use account::*;
+pub use address::*;
 pub use dhcp_options::*;
 pub use gateway::*;
 pub use image::*;
@@ -29,6 +32,7 @@ pub use instance_attribute::*;
 pub use instance_type::*;
 pub use key_pair::*;
 pub use network_acl::*;
+pub use network_interface::*;
 pub use route_table::*;
 pub use run_instances::*;
 pub use security_group::*;
@@ -45,40 +49,37 @@ service! {
         name: "ec2", protocol: Ec2, version: "2016-11-15",
         namespace: "http://ec2.amazonaws.com/doc/2016-11-15/", target_prefix: "",
         unsupported: "
-            AcceptTransitGatewayVpcAttachment AcceptVpcPeeringConnection AllocateAddress
-            AllocateHosts AssignIpv6Addresses AssignPrivateIpAddresses AssociateAddress
-            AssociateIamInstanceProfile AssociateTransitGatewayRouteTable AttachNetworkInterface
-            AttachVolume AttachVpnGateway CancelImportTask CancelSpotInstanceRequests CopyImage
-            CopySnapshot CopyVolumes CreateCustomerGateway CreateEgressOnlyInternetGateway
-            CreateFleet CreateFlowLogs CreateImage CreateLaunchTemplate CreateLaunchTemplateVersion
-            CreateManagedPrefixList CreateNatGateway CreateNetworkInterface CreatePlacementGroup
-            CreateSnapshot CreateTransitGateway CreateTransitGatewayRoute
-            CreateTransitGatewayRouteTable CreateTransitGatewayVpcAttachment CreateVolume
-            CreateVpcEndpoint CreateVpcPeeringConnection CreateVpnConnection
-            CreateVpnConnectionRoute CreateVpnGateway DeleteCustomerGateway
-            DeleteEgressOnlyInternetGateway DeleteFlowLogs DeleteLaunchTemplate
-            DeleteLaunchTemplateVersions DeleteManagedPrefixList DeleteNatGateway
-            DeleteNetworkInterface DeletePlacementGroup DeleteSnapshot DeleteTransitGateway
+            AcceptTransitGatewayVpcAttachment AcceptVpcPeeringConnection AllocateHosts
+            AssociateIamInstanceProfile AssociateTransitGatewayRouteTable AttachVolume
+            AttachVpnGateway CancelImportTask CancelSpotInstanceRequests CopyImage CopySnapshot
+            CopyVolumes CreateCustomerGateway CreateEgressOnlyInternetGateway CreateFleet
+            CreateFlowLogs CreateImage CreateLaunchTemplate CreateLaunchTemplateVersion
+            CreateManagedPrefixList CreateNatGateway CreatePlacementGroup CreateSnapshot
+            CreateTransitGateway CreateTransitGatewayRoute CreateTransitGatewayRouteTable
+            CreateTransitGatewayVpcAttachment CreateVolume CreateVpcEndpoint
+            CreateVpcPeeringConnection CreateVpnConnection CreateVpnConnectionRoute CreateVpnGateway
+            DeleteCustomerGateway DeleteEgressOnlyInternetGateway DeleteFlowLogs
+            DeleteLaunchTemplate DeleteLaunchTemplateVersions DeleteManagedPrefixList
+            DeleteNatGateway DeletePlacementGroup DeleteSnapshot DeleteTransitGateway
             DeleteTransitGatewayRoute DeleteTransitGatewayRouteTable
             DeleteTransitGatewayVpcAttachment DeleteVolume DeleteVpcEndpoints
             DeleteVpcPeeringConnection DeleteVpnConnection DeleteVpnConnectionRoute DeleteVpnGateway
-            DeregisterImage DescribeAddresses DescribeAddressesAttribute
-            DescribeCapacityReservations DescribeCustomerGateways DescribeEgressOnlyInternetGateways
-            DescribeFastLaunchImages DescribeFlowLogs DescribeHosts
-            DescribeIamInstanceProfileAssociations DescribeImageAttribute DescribeImportImageTasks
-            DescribeImportSnapshotTasks DescribeInstanceCreditSpecifications
-            DescribeInstanceTopology DescribeLaunchTemplateVersions DescribeLaunchTemplates
-            DescribeMacHosts DescribeManagedPrefixLists DescribeNatGateways
-            DescribeNetworkInterfaceAttribute DescribeNetworkInterfaces DescribePlacementGroups
+            DeregisterImage DescribeCapacityReservations DescribeCustomerGateways
+            DescribeEgressOnlyInternetGateways DescribeFastLaunchImages DescribeFlowLogs
+            DescribeHosts DescribeIamInstanceProfileAssociations DescribeImageAttribute
+            DescribeImportImageTasks DescribeImportSnapshotTasks
+            DescribeInstanceCreditSpecifications DescribeInstanceTopology
+            DescribeLaunchTemplateVersions DescribeLaunchTemplates DescribeMacHosts
+            DescribeManagedPrefixLists DescribeNatGateways DescribePlacementGroups
             DescribePrefixLists DescribeSnapshotAttribute DescribeSnapshots
             DescribeSpotInstanceRequests DescribeSpotPriceHistory DescribeTransitGatewayRouteTables
             DescribeTransitGatewayVpcAttachments DescribeTransitGateways DescribeVolumeAttribute
             DescribeVolumeStatus DescribeVolumes DescribeVolumesModifications DescribeVpcClassicLink
             DescribeVpcEndpointServices DescribeVpcEndpoints DescribeVpcPeeringConnections
-            DescribeVpnConnections DescribeVpnGateways DetachNetworkInterface DetachVolume
-            DetachVpnGateway DisableEbsEncryptionByDefault DisableImageDeregistrationProtection
+            DescribeVpnConnections DescribeVpnGateways DetachVolume DetachVpnGateway
+            DisableEbsEncryptionByDefault DisableImageDeregistrationProtection
             DisableTransitGatewayRouteTablePropagation DisableVgwRoutePropagation
-            DisassociateAddress DisassociateIamInstanceProfile DisassociateTransitGatewayRouteTable
+            DisassociateIamInstanceProfile DisassociateTransitGatewayRouteTable
             EnableEbsEncryptionByDefault EnableFastLaunch EnableFastSnapshotRestores
             EnableImageDeprecation EnableImageDeregistrationProtection
             EnableTransitGatewayRouteTablePropagation EnableVgwRoutePropagation GetConsoleScreenshot
@@ -87,20 +88,26 @@ service! {
             GetTransitGatewayRouteTableAssociations GetTransitGatewayRouteTablePropagations
             ImportImage ImportSnapshot LockSnapshot ModifyAddressAttribute ModifyEbsDefaultKmsKeyId
             ModifyHosts ModifyImageAttribute ModifyInstanceMetadataOptions ModifyInstancePlacement
-            ModifyLaunchTemplate ModifyManagedPrefixList ModifyNetworkInterfaceAttribute
-            ModifySnapshotAttribute ModifyTransitGateway ModifyTransitGatewayVpcAttachment
-            ModifyVolume ModifyVolumeAttribute ModifyVpcEndpoint ModifyVpcPeeringConnectionOptions
-            MonitorInstances RegisterImage RejectVpcPeeringConnection ReleaseAddress ReleaseHosts
+            ModifyLaunchTemplate ModifyManagedPrefixList ModifySnapshotAttribute
+            ModifyTransitGateway ModifyTransitGatewayVpcAttachment ModifyVolume
+            ModifyVolumeAttribute ModifyVpcEndpoint ModifyVpcPeeringConnectionOptions
+            MonitorInstances RegisterImage RejectVpcPeeringConnection ReleaseHosts
             ReplaceIamInstanceProfileAssociation RequestSpotInstances ResetAddressAttribute
-            ResetImageAttribute ResetSnapshotAttribute SearchTransitGatewayRoutes
-            UnassignIpv6Addresses UnassignPrivateIpAddresses UnmonitorInstances",
+            ResetImageAttribute ResetSnapshotAttribute SearchTransitGatewayRoutes UnmonitorInstances",
     }
+    AllocateAddress => allocate_address(AllocateAddressRequest) -> AllocateAddressResponse;
+    AssignIpv6Addresses => assign_ipv6_addresses(AssignIpv6AddressesRequest) -> AssignIpv6AddressesResponse;
+    AssignPrivateIpAddresses =>
+        assign_private_ip_addresses(AssignPrivateIpAddressesRequest) -> AssignPrivateIpAddressesResponse;
+    AssociateAddress => associate_address(AssociateAddressRequest) -> AssociateAddressResponse;
     AssociateDhcpOptions => associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return;
     AssociateRouteTable => associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse;
     AssociateSubnetCidrBlock =>
         associate_subnet_cidr_block(AssociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated;
     AssociateVpcCidrBlock => associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated;
     AttachInternetGateway => attach_internet_gateway(AttachInternetGatewayRequest) -> Return;
+    AttachNetworkInterface =>
+        attach_network_interface(AttachNetworkInterfaceRequest) -> AttachNetworkInterfaceResponse;
     AuthorizeSecurityGroupEgress =>
         authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest) -> SecurityGroupRulesAuthorized;
     AuthorizeSecurityGroupIngress => authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
@@ -113,6 +120,8 @@ service! {
     CreateKeyPair => create_key_pair(CreateKeyPairRequest) -> KeyPair;
     CreateNetworkAcl => create_network_acl(CreateNetworkAclRequest) -> CreateNetworkAclResponse;
     CreateNetworkAclEntry => create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return;
+    CreateNetworkInterface =>
+        create_network_interface(CreateNetworkInterfaceRequest) -> CreateNetworkInterfaceResponse;
     CreateRoute => create_route(CreateRouteRequest) -> Return;
     CreateRouteTable => create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse;
     CreateSecurityGroup => create_security_group(CreateSecurityGroupRequest) -> CreateSecurityGroupResponse;
@@ -124,6 +133,7 @@ service! {
     DeleteKeyPair => delete_key_pair(DeleteKeyPairRequest) -> DeleteKeyPairResponse;
     DeleteNetworkAcl => delete_network_acl(DeleteNetworkAclRequest) -> Return;
     DeleteNetworkAclEntry => delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return;
+    DeleteNetworkInterface => delete_network_interface(DeleteNetworkInterfaceRequest) -> Return;
     DeleteRoute => delete_route(DeleteRouteRequest) -> Return;
     DeleteRouteTable => delete_route_table(DeleteRouteTableRequest) -> Return;
     DeleteSecurityGroup => delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse;
@@ -132,6 +142,9 @@ service! {
     DeleteVpc => delete_vpc(DeleteVpcRequest) -> Return;
     DescribeAccountAttributes =>
         describe_account_attributes(DescribeAccountAttributesRequest) -> DescribeAccountAttributesResponse;
+    DescribeAddresses => describe_addresses(DescribeAddressesRequest) -> DescribeAddressesResponse;
+    DescribeAddressesAttribute =>
+        describe_addresses_attribute(DescribeAddressesAttributeRequest) -> DescribeAddressesAttributeResponse;
     DescribeAvailabilityZones =>
         describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse;
     DescribeDhcpOptions => describe_dhcp_options(DescribeDhcpOptionsRequest) -> DescribeDhcpOptionsResponse;
@@ -149,6 +162,10 @@ service! {
         describe_internet_gateways(DescribeInternetGatewaysRequest) -> DescribeInternetGatewaysResponse;
     DescribeKeyPairs => describe_key_pairs(DescribeKeyPairsRequest) -> DescribeKeyPairsResponse;
     DescribeNetworkAcls => describe_network_acls(DescribeNetworkAclsRequest) -> DescribeNetworkAclsResponse;
+    DescribeNetworkInterfaceAttribute => describe_network_interface_attribute(DescribeNetworkInterfaceAttributeRequest)
+        -> DescribeNetworkInterfaceAttributeResponse;
+    DescribeNetworkInterfaces =>
+        describe_network_interfaces(DescribeNetworkInterfacesRequest) -> DescribeNetworkInterfacesResponse;
     DescribeRegions => describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse;
     DescribeRouteTables => describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse;
     DescribeSecurityGroupRules => describe_security_group_rules(DescribeSecurityGroupRulesRequest)
@@ -160,6 +177,8 @@ service! {
     DescribeVpcAttribute => describe_vpc_attribute(DescribeVpcAttributeRequest) -> VpcAttribute;
     DescribeVpcs => describe_vpcs(DescribeVpcsRequest) -> DescribeVpcsResponse;
     DetachInternetGateway => detach_internet_gateway(DetachInternetGatewayRequest) -> Return;
+    DetachNetworkInterface => detach_network_interface(DetachNetworkInterfaceRequest) -> Return;
+    DisassociateAddress => disassociate_address(DisassociateAddressRequest) -> Return;
     DisassociateRouteTable => disassociate_route_table(DisassociateRouteTableRequest) -> Return;
     DisassociateSubnetCidrBlock =>
         disassociate_subnet_cidr_block(DisassociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated;
@@ -168,10 +187,13 @@ service! {
     GetConsoleOutput => get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse;
     ImportKeyPair => import_key_pair(ImportKeyPairRequest) -> KeyPair;
     ModifyInstanceAttribute => modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return;
+    ModifyNetworkInterfaceAttribute =>
+        modify_network_interface_attribute(ModifyNetworkInterfaceAttributeRequest) -> Return;
     ModifySecurityGroupRules => modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return;
     ModifySubnetAttribute => modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return;
     ModifyVpcAttribute => modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return;
     RebootInstances => reboot_instances(RebootInstancesRequest) -> Return;
+    ReleaseAddress => release_address(ReleaseAddressRequest) -> Return;
     ReplaceNetworkAclAssociation => replace_network_acl_association(ReplaceNetworkAclAssociationRequest)
         -> ReplaceNetworkAclAssociationResponse;
     ReplaceNetworkAclEntry => replace_network_acl_entry(ReplaceNetworkAclEntryRequest) -> Return;
@@ -186,6 +208,9 @@ service! {
     StartInstances => start_instances(StartInstancesRequest) -> InstanceStateChanges;
     StopInstances => stop_instances(StopInstancesRequest) -> InstanceStateChanges;
     TerminateInstances => terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges;
+    UnassignIpv6Addresses =>
+        unassign_ipv6_addresses(UnassignIpv6AddressesRequest) -> UnassignIpv6AddressesResponse;
+    UnassignPrivateIpAddresses => unassign_private_ip_addresses(UnassignPrivateIpAddressesRequest) -> Return;
     UpdateSecurityGroupRuleDescriptionsEgress => update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
         -> Return;
     UpdateSecurityGroupRuleDescriptionsIngress => update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)

@@ -1,19 +1,19 @@
 //! Operations as clients send them: decoded query strings through `dispatch`, against a model and an owner that does
 //! what the region's does, without cells.
 
+mod interface;
 mod network;
 mod security_group;
+mod table;
 
-use super::resource::Seen;
 use super::*;
 use crate::asker::Ask;
-use crate::dhcp_options::record::DhcpOptionsRecord;
 use crate::fleet::Fleet;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self as core};
-use crate::internet_gateway::record::InternetGatewayRecord;
-use crate::network_acl::record::NetworkAclRecord;
+use crate::network_interface::launch::interfaces_plan;
+use crate::network_interface::record::LaunchInterfaceRecord;
 use crate::owner::{self, Tx, Writes};
 use crate::pool::{Pools, Reserved};
 use crate::record::{Name, Record};
@@ -22,10 +22,7 @@ use crate::region::Outcome;
 use crate::region::execute::execute;
 use crate::region::waiters::Wants;
 use crate::request::LaunchRequest;
-use crate::route_table::record::RouteTableRecord;
 use crate::scene::Scene;
-use crate::security_group::record::SecurityGroupRecord;
-use crate::subnet::record::SubnetRecord;
 use crate::vpc::record::VpcRecord;
 use aws::protocol::query;
 use aws::shape::Node;
@@ -151,11 +148,12 @@ impl Cloud {
                 ..Default::default()
             },
             zone: None,
+            interface: Default::default(),
             client_token: String::new(),
             parameters_sha256: [0; 32],
         };
         let mut random = self.random.lock().unwrap();
-        let (_, records) = launch_write(&self.model, &mut random, self.caller.account, &launch, change);
+        let (_, records) = launch_write(&self.model, &mut random, self.caller.account, &launch, None, change);
         records.iter().map(|record| record.id()).collect()
     }
 }
@@ -182,6 +180,7 @@ fn launch_write(
     random: &mut Random,
     account: AccountId,
     launch: &LaunchRequest,
+    interface: Option<LaunchInterfaceRecord>,
     change: impl Fn(&mut InstanceRecord),
 ) -> (Arc<ReservationRecord>, Vec<Arc<InstanceRecord>>) {
     let id = ReservationId::random(random);
@@ -195,6 +194,7 @@ fn launch_write(
         template: Some(launch.template.clone()),
         zone: launch.zone.as_ref().map_or("us-east-1a", |zone| zone.as_str()).into(),
         client_token: launch.client_token.clone(),
+        interface,
         ..ReservationRecord::default()
     });
     let mut writes = Writes::new();
@@ -222,6 +222,22 @@ fn launch_write(
     (reservation, records)
 }
 
+/// The addresses of a launch, as its acceptance draws them.
+fn interface_draw(
+    model: &RwLock<Model>,
+    random: &mut Random,
+    account: AccountId,
+    launch: &LaunchRequest,
+) -> Result<LaunchInterfaceRecord, Refusal> {
+    let model = model.read().unwrap();
+    let (batch, mut reserved) = (Writes::new(), Reserved::default());
+    let (fleet, identity) = (fleet(), identity());
+    let mut tx = Tx::new(now(), random, &mut reserved, model.account(account), &batch);
+    let scene = Scene { fleet: &fleet, model: &model, identity: &identity, account };
+    let zone = launch.zone.clone().unwrap_or_else(|| zones()[0].clone());
+    interfaces_plan(&mut tx, &scene, &launch.interface, &zone, launch.count)
+}
+
 /// What the region's owner does with a request, without cells and store.
 fn carry_out(
     model: &RwLock<Model>,
@@ -230,7 +246,8 @@ fn carry_out(
     request: Request,
 ) -> Result<Done, Refusal> {
     if let Request::Launch(launch) = &request {
-        let (reservation, records) = launch_write(model, random, account, launch, |_| {});
+        let interface = interface_draw(model, random, account, launch)?;
+        let (reservation, records) = launch_write(model, random, account, launch, Some(interface), |_| {});
         return Ok(Done::Launched(reservation, records));
     }
     let (outcome, writes) = {
@@ -294,7 +311,9 @@ async fn a_launch_is_answered_with_its_instances() {
     assert!(body.contains("<instanceState><code>0</code><name>pending</name></instanceState>"), "{body}");
     assert!(body.contains("<availabilityZone>us-east-1b</availabilityZone>"), "{body}");
     assert!(body.contains("<item><key>Name</key><value>web</value></item>"), "{body}");
-    assert!(!body.contains("privateIpAddress") && !body.contains("subnetId"), "{body}");
+    let addresses = all(&body, "privateIpAddress");
+    assert!(addresses.iter().all(|address| address.starts_with("172.31.")), "{addresses:?}");
+    assert_eq!(all(&body, "networkInterfaceId").len(), 3);
     let requests = cloud.requests.lock().unwrap();
     let [Request::Launch(launch)] = requests.as_slice() else { panic!("{requests:?}") };
     assert_eq!((launch.count_min, launch.count, launch.vcpus), (2, 3, 2));
@@ -733,70 +752,4 @@ async fn the_caller_and_the_quota_are_told() {
     assert_eq!(response.error_code.as_deref(), Some("NoSuchResourceException"));
     let response = quota("ListServiceQuotas", &[("ServiceCode", "ec2"), ("NextToken", "x")]).await;
     assert_eq!(response.error_code.as_deref(), Some("InvalidPaginationTokenException"));
-}
-
-#[tokio::test]
-async fn every_operation_of_the_table_is_there_and_has_a_dry_run() {
-    let cloud = Cloud::new();
-    let id = cloud.launched(1, |_| {})[0];
-    let vpc = one(&cloud.ok("DescribeVpcs", "").await, "vpcId");
-    let key = "c3NoLWVkMjU1MTkgQUFBQUMzTnphQzFsWkRJMU5URTVBQUFBSUNPeWNlL01IN3Q2bHZnOFhGcGVVQzI2Wi9xMVhjSk9s\
-               NjhsTHlYUVFvUlcgeA==";
-    // AWS's own operations without a dry run.
-    let without = |operation: &str| network::WITHOUT_DRY_RUN.contains(&operation);
-    for operation in aws::ec2::SERVICE.operations.iter().filter(|operation| !without(operation)) {
-        let query = match *operation {
-            "CreateKeyPair" | "DeleteKeyPair" => "KeyName=x".to_owned(),
-            "ImportKeyPair" => format!("KeyName=x&PublicKeyMaterial={key}"),
-            "CreateTags" | "DeleteTags" => format!("ResourceId.1={id}&Tag.1.Key=a"),
-            "DescribeInstanceAttribute" => format!("InstanceId={id}&Attribute=userData"),
-            "DescribeVpcAttribute" => format!("VpcId={vpc}&Attribute=enableDnsSupport"),
-            "GetConsoleOutput" => format!("InstanceId={id}"),
-            "ModifyInstanceAttribute" => format!("InstanceId={id}&DisableApiStop.Value=true"),
-            "RunInstances" => format!("ImageId={IMAGE}&InstanceType=t3.nano&MinCount=1&MaxCount=1"),
-            "RebootInstances" | "StartInstances" | "StopInstances" | "TerminateInstances" => {
-                format!("InstanceId.1={id}")
-            }
-            other => security_group::query(other).unwrap_or_else(|| network::query(other)),
-        };
-        cloud.refused(operation, &format!("{query}&DryRun=true"), "DryRunOperation").await;
-    }
-    assert!(cloud.requests.lock().unwrap().is_empty());
-}
-
-/// A filter that is listed and not looked at would hold for nothing, silently: `Filters::hold` asserts that it is.
-#[tokio::test]
-async fn every_filter_that_is_listed_is_looked_at() {
-    use filter::Filtered;
-    let cloud = Cloud::new();
-    let id = cloud.launched(1, |record| record.stage = Stage::Running as u32)[0];
-    cloud.ok("CreateTags", &format!("ResourceId.1={id}&Tag.1.Key=a")).await;
-    cloud.ok("CreateKeyPair", "KeyName=x&KeyType=ed25519").await;
-    let names = [
-        ("DescribeAvailabilityZones", AvailabilityZone::NAMES),
-        ("DescribeDhcpOptions", Seen::<DhcpOptionsRecord>::NAMES),
-        ("DescribeInternetGateways", Seen::<InternetGatewayRecord>::NAMES),
-        ("DescribeNetworkAcls", Seen::<NetworkAclRecord>::NAMES),
-        ("DescribeRouteTables", Seen::<RouteTableRecord>::NAMES),
-        ("DescribeImages", image::Seen::NAMES),
-        ("DescribeInstanceStatus", instance::SeenStatus::NAMES),
-        ("DescribeInstanceTypeOfferings", InstanceTypeOffering::NAMES),
-        ("DescribeInstanceTypes", crate::instance::catalogue::Shape::NAMES),
-        ("DescribeInstances", instance::Seen::NAMES),
-        ("DescribeKeyPairs", crate::key_pair::record::KeyPairRecord::NAMES),
-        ("DescribeRegions", Region::NAMES),
-        ("DescribeSecurityGroupRules", super::security_group_rule::SeenRule::NAMES),
-        ("DescribeSecurityGroups", Seen::<SecurityGroupRecord>::NAMES),
-        ("DescribeSubnets", Seen::<SubnetRecord>::NAMES),
-        ("DescribeTags", tag::Tagged::NAMES),
-        ("DescribeVpcs", Seen::<VpcRecord>::NAMES),
-    ];
-    for (operation, names) in names {
-        for name in names {
-            cloud.ok(operation, &format!("Filter.1.Name={name}&Filter.1.Value.1=*")).await;
-        }
-        cloud.refused(operation, "Filter.1.Name=x&Filter.1.Value.1=*", "InvalidParameterValue").await;
-        let query = format!("Filter.1.Name={}", names[0]);
-        cloud.refused(operation, &query, "InvalidParameterValue").await;
-    }
 }

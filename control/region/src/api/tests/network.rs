@@ -3,7 +3,11 @@
 use super::*;
 
 /// Operations that have no DryRun in AWS either.
-pub(super) const WITHOUT_DRY_RUN: [&str; 6] = [
+pub(super) const WITHOUT_DRY_RUN: [&str; 10] = [
+    "AssignIpv6Addresses",
+    "AssignPrivateIpAddresses",
+    "UnassignIpv6Addresses",
+    "UnassignPrivateIpAddresses",
     "AssociateSubnetCidrBlock",
     "AssociateVpcCidrBlock",
     "DisassociateSubnetCidrBlock",
