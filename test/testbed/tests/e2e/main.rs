@@ -12,4 +12,5 @@ mod resilience;
 mod restore;
 mod standby;
 mod teardown;
+mod terraform;
 mod unprivileged;
