@@ -82,6 +82,7 @@ impl Cloud {
                 standing_file,
                 images: self.images(),
                 vcpus_per_account: self.topology.vcpus_per_account,
+                pools: region::pool::Pools::default(),
                 requests_per_second_per_account: 5_000,
                 zones: layout
                     .iter()

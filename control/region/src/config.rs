@@ -1,5 +1,6 @@
 //! The region's configuration file.
 
+use crate::pool::Pools;
 use base::config::{Address, CrashAt};
 use base::ids::{CellId, RegionName, ZoneName};
 use metastore::StorePlace;
@@ -37,6 +38,9 @@ pub struct RegionConfig {
     pub vcpus_per_account: u32,
     /// What each account may ask of the API in the long run.
     pub requests_per_second_per_account: u32,
+    /// Addresses that are the region's to give.
+    #[serde(default)]
+    pub pools: Pools,
     /// The region's zones.
     pub zones: Vec<ZoneEntry>,
     /// For tests: kills this process at a step of a launch.

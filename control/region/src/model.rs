@@ -3,13 +3,19 @@
 //! of the API are served from it.
 
 use crate::account::record::AccountRecord;
+use crate::address::record::AddressRecord;
+use crate::cidr::Cidr6;
 use crate::instance;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
-use crate::key_pair::record::KeyPairRecord;
-use crate::record::{Name, Record, decode};
+use crate::network_interface::index::{self, InterfaceIndex};
+use crate::network_interface::launch;
+use crate::network_interface::record::InterfaceRecord;
+use crate::pool::Holding;
+use crate::record::{Name, Record, Resource, Tables, decode};
 use crate::tag::record::TagsRecord;
-use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use crate::vpc::record::VpcRecord;
+use base::ids::{AccountId, AllocationId, InstanceId, NetworkInterfaceId, ReservationId};
 use metastore::table::TableError;
 use metastore::{Entry, Revision};
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +30,7 @@ pub struct Model {
     accounts: BTreeMap<AccountId, Arc<Account>>,
     by_access_key: BTreeMap<String, AccountId>,
     by_instance: BTreeMap<InstanceId, AccountId>,
+    held: BTreeSet<Holding>,
 }
 
 /// What is known of one account. Copying it copies references to its records.
@@ -35,8 +42,12 @@ pub struct Account {
     pub instances: BTreeMap<InstanceId, Arc<InstanceRecord>>,
     /// Launches.
     pub reservations: BTreeMap<ReservationId, Arc<ReservationRecord>>,
-    /// Key pairs.
-    pub key_pairs: BTreeMap<KeyPairId, Arc<KeyPairRecord>>,
+    /// Resources, by kind.
+    pub tables: Tables,
+    /// What is derived from interfaces.
+    pub interfaces: InterfaceIndex,
+    /// Elastic addresses by the interface that they name.
+    elastic: BTreeMap<NetworkInterfaceId, BTreeSet<AllocationId>>,
     /// Tags of resources without a record of their own, by resource id.
     pub tags: BTreeMap<String, Arc<TagsRecord>>,
     /// Idempotency tokens, by operation and token.
@@ -98,6 +109,11 @@ impl Model {
         self.accounts.get(self.by_instance.get(&id)?)?.instances.get(&id)
     }
 
+    /// Whether anybody holds it durably.
+    pub fn is_held(&self, holding: Holding) -> bool {
+        self.held.contains(&holding)
+    }
+
     /// Puts (`Some`) or removes (`None`) a record.
     pub fn apply(&mut self, id: AccountId, name: &Name, record: Option<Record>) {
         let account = Arc::make_mut(self.accounts.entry(id).or_default());
@@ -110,11 +126,13 @@ impl Model {
                 self.by_instance.insert(*instance, id);
                 account.stored.insert(*instance);
                 account.insert_instance(*instance, record);
+                account.interface_refresh(&mut self.held, *instance);
             }
             (Name::Instance(instance), _) => {
                 self.by_instance.remove(instance);
                 account.stored.remove(instance);
                 account.remove_instance(*instance);
+                account.interface_refresh(&mut self.held, *instance);
             }
             (Name::Reservation(reservation), Some(Record::Reservation(record))) => {
                 let settled = record.acceptance() == Acceptance::Settled;
@@ -134,7 +152,14 @@ impl Model {
                         self.by_instance.insert(member, id);
                     }
                 }
-                account.reservations.insert(*reservation, record);
+                let before = account.reservations.insert(*reservation, record.clone());
+                let same = before.is_some_and(|before| before.interface == record.interface);
+                for (_, member) in instance::members(&record) {
+                    if !same {
+                        account.interface_forget(&mut self.held, member);
+                    }
+                    account.interface_refresh(&mut self.held, member);
+                }
             }
             (Name::Reservation(reservation), _) => {
                 if let Some(record) = account.reservations.remove(reservation) {
@@ -143,14 +168,20 @@ impl Model {
                             account.remove_instance(member);
                             self.by_instance.remove(&member);
                         }
+                        account.interface_refresh(&mut self.held, member);
                     }
                 }
             }
-            (Name::KeyPair(key_pair), Some(Record::KeyPair(record))) => {
-                account.key_pairs.insert(*key_pair, record);
+            (Name::NetworkInterface(id), record) => {
+                account.interface_remove(&mut self.held, *id);
+                account.interfaces.stored.remove(id);
+                if let Some(Record::NetworkInterface(record)) = record {
+                    account.interfaces.stored.insert(*id);
+                    account.interface_insert(&mut self.held, *id, record);
+                }
             }
-            (Name::KeyPair(key_pair), _) => {
-                account.key_pairs.remove(key_pair);
+            (Name::Address(id), record) => {
+                account.address_apply(&mut self.held, *id, record.as_ref().and_then(AddressRecord::of));
             }
             (Name::Tags(resource), Some(Record::Tags(record))) => {
                 account.tags.insert(resource.clone(), record);
@@ -164,12 +195,40 @@ impl Model {
             (Name::Token(token), _) => {
                 account.tokens.remove(token);
             }
-            (Name::Account, _) => {}
+            (Name::Vni(number), Some(_)) => {
+                self.held.insert(Holding::Vni(*number));
+            }
+            (Name::Vpc(vpc), record) => {
+                let old = account.tables.vpcs.get(vpc);
+                for holding in old.iter().flat_map(|record| vpc_holdings(record)) {
+                    self.held.remove(&holding);
+                }
+                account.tables.apply(name, record.as_ref());
+                let new = account.tables.vpcs.get(vpc);
+                self.held.extend(new.iter().flat_map(|record| vpc_holdings(record)));
+            }
+            (Name::Account | Name::Vni(_), _) => {}
+            (name, record) => account.tables.apply(name, record.as_ref()),
         }
     }
 }
 
 impl Account {
+    /// A resource.
+    pub fn get<R: Resource>(&self, id: R::Id) -> Option<&Arc<R>> {
+        R::table(&self.tables).get(&id)
+    }
+
+    /// The resource whose id the text is, if it is there.
+    pub fn named<R: Resource>(&self, text: &str) -> Option<&Arc<R>> {
+        self.get(text.parse().ok()?)
+    }
+
+    /// Every resource of a kind, sorted by id.
+    pub fn all<R: Resource>(&self) -> impl DoubleEndedIterator<Item = &Arc<R>> {
+        R::table(&self.tables).values()
+    }
+
     /// The instances that customers can see: not those of a launch that may still be undone.
     pub fn instances_visible(&self) -> impl Iterator<Item = &Arc<InstanceRecord>> {
         self.instances.values().filter(|record| self.instance_is_visible(record))
@@ -212,6 +271,101 @@ impl Account {
         &self.vcpus_by_zone
     }
 
+    /// The instance's interfaces, by device.
+    pub fn interfaces_of(&self, instance: InstanceId) -> impl Iterator<Item = &InterfaceRecord> {
+        let ids = self.interfaces.of_instance(instance);
+        ids.filter_map(|id| self.tables.network_interfaces.get(&id).map(AsRef::as_ref))
+    }
+
+    /// The elastic address that is associated with an address of an interface.
+    pub fn elastic_of(&self, interface: &InterfaceRecord, private: u32) -> Option<&AddressRecord> {
+        let id: NetworkInterfaceId = interface.interface_id.parse().ok()?;
+        let own = self.elastic.get(&id)?.iter().filter_map(|id| self.tables.addresses.get(id));
+        own.map(AsRef::as_ref).find(|address: &&AddressRecord| address.private_address == private)
+    }
+
+    /// The interface that an elastic address is associated with, if the association holds.
+    pub fn interface_of_elastic(&self, address: &AddressRecord) -> Option<&InterfaceRecord> {
+        let interface = self.named::<InterfaceRecord>(&address.interface_id)?;
+        interface.addresses.contains(&address.private_address).then_some(interface)
+    }
+
+    fn address_apply(
+        &mut self,
+        held: &mut BTreeSet<Holding>,
+        id: AllocationId,
+        record: Option<&Arc<AddressRecord>>,
+    ) {
+        let holding = |record: &AddressRecord| {
+            Holding::PublicAddress(std::net::Ipv4Addr::from_bits(record.public_address))
+        };
+        if let Some(old) = self.tables.addresses.remove(&id) {
+            held.remove(&holding(&old));
+            if let Ok(interface) = old.interface_id.parse::<NetworkInterfaceId>()
+                && let Some(own) = self.elastic.get_mut(&interface)
+            {
+                own.remove(&id);
+                if own.is_empty() {
+                    self.elastic.remove(&interface);
+                }
+            }
+        }
+        if let Some(record) = record {
+            held.insert(holding(record));
+            if let Ok(interface) = record.interface_id.parse::<NetworkInterfaceId>() {
+                self.elastic.entry(interface).or_default().insert(id);
+            }
+            self.tables.addresses.insert(id, record.clone());
+        }
+    }
+
+    fn interface_insert(
+        &mut self,
+        held: &mut BTreeSet<Holding>,
+        id: NetworkInterfaceId,
+        record: Arc<InterfaceRecord>,
+    ) {
+        held.extend(index::holding(&record));
+        self.interfaces.insert(id, &record);
+        self.tables.network_interfaces.insert(id, record);
+    }
+
+    fn interface_remove(&mut self, held: &mut BTreeSet<Holding>, id: NetworkInterfaceId) {
+        if let Some(old) = self.tables.network_interfaces.remove(&id) {
+            if let Some(holding) = index::holding(&old) {
+                held.remove(&holding);
+            }
+            self.interfaces.remove(id, &old);
+        }
+    }
+
+    /// The interface that a launched instance has without a record, while it lives.
+    fn interface_refresh(&mut self, held: &mut BTreeSet<Holding>, member: InstanceId) {
+        let id = launch::interface_id(member);
+        if self.interfaces.stored.contains(&id) {
+            return;
+        }
+        let instance = self.instances.get(&member).filter(|record| record.stage() != Stage::Terminated);
+        let Some(instance) = instance else { return self.interface_remove(held, id) };
+        if self.tables.network_interfaces.contains_key(&id) {
+            return;
+        }
+        let reservation = instance.reservation_id.parse().ok();
+        let reservation = reservation.and_then(|id: ReservationId| self.reservations.get(&id));
+        let launch = reservation.and_then(|reservation| reservation.interface.as_ref());
+        if let Some(record) = launch.and_then(|launch| launch::interface_derive(launch, instance)) {
+            self.interface_insert(held, id, Arc::new(record));
+        }
+    }
+
+    /// Forgets a derived interface whose launch has been given other addresses.
+    fn interface_forget(&mut self, held: &mut BTreeSet<Holding>, member: InstanceId) {
+        let id = launch::interface_id(member);
+        if !self.interfaces.stored.contains(&id) {
+            self.interface_remove(held, id);
+        }
+    }
+
     fn insert_instance(&mut self, id: InstanceId, record: Arc<InstanceRecord>) {
         self.remove_instance(id);
         let vcpus = record.vcpus_occupied();
@@ -234,4 +388,10 @@ impl Account {
             }
         }
     }
+}
+
+fn vpc_holdings(record: &VpcRecord) -> Vec<Holding> {
+    let ranges = record.cidrs_ipv6.iter().filter_map(|range| range.cidr.parse::<Cidr6>().ok());
+    let ranges = ranges.map(|range| Holding::Ipv6Range(range.first()));
+    ranges.chain([Holding::Vni(record.vni)]).collect()
 }

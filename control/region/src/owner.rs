@@ -7,15 +7,20 @@
 use crate::account::record::AccountRecord;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
-use crate::key_pair::record::KeyPairRecord;
 use crate::model::{Account, Model};
-use crate::record::{Name, Record};
+use crate::network_interface;
+use crate::network_interface::index::ipv6;
+use crate::network_interface::record::InterfaceRecord;
+use crate::pool::Reserved;
+use crate::record::{Name, Record, Resource};
+use crate::refusal::Refusal;
 use crate::tag::record::TagsRecord;
 use base::clock::Timestamp;
-use base::ids::{AccountId, InstanceId, KeyPairId, ReservationId};
+use base::ids::{AccountId, InstanceId, NetworkInterfaceId, ReservationId, SubnetId};
 use base::random::Random;
 use metastore::{Commit, Condition, Op};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// What a batch changes: `None` is a removal.
@@ -35,6 +40,8 @@ pub struct Tx<'a> {
     pub now: Timestamp,
     /// Where new ids come from.
     pub random: &'a mut Random,
+    /// What commits in flight hold of what the region has one of each.
+    pub reserved: &'a mut Reserved,
     account: Option<&'a Account>,
     batch: &'a Writes,
     writes: Writes,
@@ -46,10 +53,11 @@ impl<'a> Tx<'a> {
     pub fn new(
         now: Timestamp,
         random: &'a mut Random,
+        reserved: &'a mut Reserved,
         account: Option<&'a Account>,
         batch: &'a Writes,
     ) -> Self {
-        Tx { now, random, account, batch, writes: Writes::new(), bytes: 0 }
+        Tx { now, random, reserved, account, batch, writes: Writes::new(), bytes: 0 }
     }
 
     /// Does something on a view like this one, and forgets what it changed.
@@ -57,6 +65,7 @@ impl<'a> Tx<'a> {
         let mut scratch = Tx {
             now: self.now,
             random: &mut *self.random,
+            reserved: &mut *self.reserved,
             account: self.account,
             batch: self.batch,
             writes: self.writes.clone(),
@@ -91,8 +100,11 @@ impl<'a> Tx<'a> {
         self.writes.insert(name, Some(record));
     }
 
-    /// Puts an instance.
+    /// Puts an instance. One that is terminated gives up its interfaces in the same commit.
     pub fn put_instance(&mut self, id: InstanceId, record: InstanceRecord) {
+        if record.stage() == Stage::Terminated {
+            network_interface::instance_gone(self, id);
+        }
         self.put(Name::Instance(id), Record::Instance(Arc::new(record)));
     }
 
@@ -171,22 +183,134 @@ impl<'a> Tx<'a> {
         }
     }
 
-    /// Every key pair.
-    pub fn key_pairs(&self) -> Vec<(KeyPairId, Arc<KeyPairRecord>)> {
-        let mut all: BTreeMap<KeyPairId, Arc<KeyPairRecord>> =
-            self.account.map(|account| account.key_pairs.clone()).unwrap_or_default();
-        for (name, record) in self.batch.iter().chain(&self.writes) {
-            match (name, record) {
-                (Name::KeyPair(id), Some(Record::KeyPair(record))) => {
-                    all.insert(*id, record.clone());
+    /// A resource.
+    pub fn get<R: Resource>(&self, id: R::Id) -> Option<Arc<R>> {
+        match self.changed(&R::name(id)) {
+            Some(record) => record.as_ref().and_then(R::of).cloned(),
+            None => R::table(&self.account?.tables).get(&id).cloned(),
+        }
+    }
+
+    /// The resource whose id the text is.
+    pub fn find<R: Resource>(&self, text: &str) -> Result<(R::Id, Arc<R>), Refusal> {
+        let id: Option<R::Id> = text.parse().ok();
+        let found = id.and_then(|id| Some((id, self.get::<R>(id)?)));
+        found.ok_or_else(|| Refusal::ResourceNotFound(text.to_owned()))
+    }
+
+    /// The resource whose id a record holds, if it is still there.
+    pub fn named<R: Resource>(&self, text: &str) -> Option<Arc<R>> {
+        self.get(text.parse().ok()?)
+    }
+
+    /// Every resource of a kind, in no order that means anything.
+    pub fn all<R: Resource>(&self) -> impl Iterator<Item = (R::Id, &Arc<R>)> {
+        let changed: BTreeSet<R::Id> =
+            self.batch.keys().chain(self.writes.keys()).filter_map(R::id).collect();
+        let puts = changed.clone().into_iter().filter_map(|id| {
+            let record = self.changed(&R::name(id)).and_then(Option::as_ref);
+            record.and_then(R::of).map(|record| (id, record))
+        });
+        let base = self.account.into_iter().flat_map(|account| R::table(&account.tables));
+        base.map(|(id, record)| (*id, record)).filter(move |(id, _)| !changed.contains(id)).chain(puts)
+    }
+
+    /// Puts a resource.
+    pub fn save<R: Resource>(&mut self, id: R::Id, record: R) -> Record {
+        let record = Arc::new(record).record();
+        self.put(R::name(id), record.clone());
+        record
+    }
+
+    /// Addresses of the subnet that the batch has given to interfaces.
+    pub fn addresses_given(&self, subnet: SubnetId) -> BTreeSet<u32> {
+        let (subnet, mut given) = (subnet.to_string(), BTreeSet::new());
+        for record in self.batch.values().chain(self.writes.values()).flatten() {
+            match record {
+                Record::NetworkInterface(record) if record.subnet_id == subnet => {
+                    given.extend(&record.addresses)
                 }
-                (Name::KeyPair(id), None) => {
-                    all.remove(id);
+                Record::Reservation(record) => {
+                    let interface = record.interface.iter().filter(|launch| launch.subnet_id == subnet);
+                    given.extend(interface.flat_map(|launch| &launch.addresses));
                 }
                 _ => {}
             }
         }
-        all.into_iter().collect()
+        given
+    }
+
+    /// The same, of IPv6.
+    pub fn addresses_ipv6_given(&self, subnet: SubnetId) -> BTreeSet<Ipv6Addr> {
+        let (subnet, mut given) = (subnet.to_string(), BTreeSet::new());
+        for record in self.batch.values().chain(self.writes.values()).flatten() {
+            match record {
+                Record::NetworkInterface(record) if record.subnet_id == subnet => given.extend(ipv6(record)),
+                Record::Reservation(record) => {
+                    let interface = record.interface.iter().filter(|launch| launch.subnet_id == subnet);
+                    let chunks = interface.flat_map(|launch| launch.addresses_ipv6.as_chunks::<16>().0);
+                    given.extend(chunks.map(|bytes| Ipv6Addr::from(*bytes)));
+                }
+                _ => {}
+            }
+        }
+        given
+    }
+
+    /// Whether an interface durably has the address.
+    pub fn address_is_held(&self, subnet: SubnetId, address: u32) -> bool {
+        self.account.is_some_and(|account| account.interfaces.is_held(subnet, address))
+    }
+
+    /// Whether an interface durably has the address.
+    pub fn address_ipv6_is_held(&self, subnet: SubnetId, address: Ipv6Addr) -> bool {
+        self.account.is_some_and(|account| account.interfaces.is_held_ipv6(subnet, address))
+    }
+
+    /// The source of randomness, and [`Tx::address_is_held`] beside it.
+    pub fn random_and_held(&mut self) -> (&mut Random, impl Fn(SubnetId, u32) -> bool + use<'a>) {
+        let account = self.account;
+        let held = move |subnet, address| {
+            account.is_some_and(|account: &Account| account.interfaces.is_held(subnet, address))
+        };
+        (self.random, held)
+    }
+
+    /// Interfaces of an instance for which something is to be written when it is terminated.
+    pub fn interfaces_to_release(&self, instance: InstanceId) -> Vec<NetworkInterfaceId> {
+        let text = instance.to_string();
+        let of = |record: &InterfaceRecord| {
+            record.attachment.as_ref().filter(|own| own.instance_id == text).map(|own| own.keep)
+        };
+        let Some(account) = self.account else { return Vec::new() };
+        let durable = account.interfaces.of_instance(instance).filter(|id| {
+            let stored = account.interfaces.stored.contains(id);
+            stored || self.get::<InterfaceRecord>(*id).is_some_and(|record| of(&record) == Some(true))
+        });
+        let changed = self.batch.iter().chain(&self.writes).filter_map(|(name, record)| {
+            let Record::NetworkInterface(record) = record.as_ref()? else { return None };
+            of(record).and_then(|_| InterfaceRecord::id(name))
+        });
+        let all: BTreeSet<NetworkInterfaceId> = durable.chain(changed).collect();
+        all.into_iter()
+            .filter(|id| self.get::<InterfaceRecord>(*id).is_some_and(|r| of(&r).is_some()))
+            .collect()
+    }
+
+    /// Whether an interface is one, those of launches that the batch accepts included.
+    pub fn any_interface(&self, is: impl Fn(&str, &[String]) -> bool) -> bool {
+        let launched = self.batch.values().chain(self.writes.values()).flatten().any(|record| match record {
+            Record::Reservation(record) => {
+                record.interface.iter().any(|launch| is(&launch.subnet_id, &launch.group_ids))
+            }
+            _ => false,
+        });
+        launched || self.all::<InterfaceRecord>().any(|(_, record)| is(&record.subnet_id, &record.group_ids))
+    }
+
+    /// Removes a resource.
+    pub fn remove<R: Resource>(&mut self, id: R::Id) {
+        self.delete(R::name(id));
     }
 
     /// The tags of a resource that has no record of its own.

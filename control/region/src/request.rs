@@ -4,6 +4,10 @@
 use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use crate::instance::state::State;
 use crate::key_pair::record::KeyPairRecord;
+use crate::network::{NetworkChange, Token};
+use crate::network_interface::launch::LaunchInterface;
+use crate::record::Record;
+use crate::security_group::MadeRules;
 use crate::tag::record::TagRecord;
 use base::ids::{AccountId, InstanceId, KeyPairId, ZoneName};
 use std::sync::Arc;
@@ -51,6 +55,8 @@ pub enum Request {
         /// Overwrites tags of the same keys.
         tags: Vec<TagRecord>,
     },
+    /// A change of the network, with its idempotency token.
+    Network(Box<NetworkChange>, Option<Token>),
     /// DeleteTags.
     TagsDelete {
         /// Ids of any resources.
@@ -73,8 +79,10 @@ pub struct LaunchRequest {
     pub memory_mib: u32,
     /// What each is made of.
     pub template: TemplateRecord,
-    /// The zone that the customer named.
+    /// The zone that the customer named, by itself or by a subnet.
     pub zone: Option<ZoneName>,
+    /// Each one's first interface.
+    pub interface: LaunchInterface,
     /// The idempotency token; empty without one.
     pub client_token: String,
     /// SHA-256 of all parameters but the token.
@@ -109,6 +117,12 @@ pub enum Answer {
     KeyPair(Arc<KeyPairRecord>),
     /// A key pair that is gone, if it was there.
     KeyPairGone(Option<KeyPairId>),
+    /// The resource that was made or changed.
+    Resource(Record),
+    /// Rules of a security group that were made or removed.
+    Rules(MadeRules),
+    /// The id of an association that was made.
+    Association(String),
     /// Nothing to say.
     Done,
 }

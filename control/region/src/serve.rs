@@ -110,6 +110,7 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
         zones: zones.clone(),
         vcpus_per_account: config.vcpus_per_account,
         images: images.iter().map(|image| image.id).collect(),
+        pools: config.pools,
     };
     let region = Region::recover(identity, term, leads, store.incarnation(), model, Random::from_os());
     let (asker, asks) = Asker::new(ASKS_WAITING);

@@ -147,6 +147,118 @@ codes! {
     INVALID_GROUP_ID_MALFORMED = "InvalidGroupId.Malformed" 400 Sender;
     /// Something else still uses it.
     DEPENDENCY_VIOLATION = "DependencyViolation" 400 Sender;
+    /// Not a security group rule's id.
+    INVALID_SECURITY_GROUP_RULE_ID_MALFORMED = "InvalidSecurityGroupRuleId.Malformed" 400 Sender;
+    /// No such rule.
+    INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND = "InvalidSecurityGroupRuleId.NotFound" 400 Sender;
+    /// A group of that name exists in the VPC.
+    INVALID_GROUP_DUPLICATE = "InvalidGroup.Duplicate" 400 Sender;
+    /// The group cannot be deleted at all.
+    CANNOT_DELETE = "CannotDelete" 400 Sender;
+    /// The group has the rule.
+    INVALID_PERMISSION_DUPLICATE = "InvalidPermission.Duplicate" 400 Sender;
+    /// The group does not have the rule.
+    INVALID_PERMISSION_NOT_FOUND = "InvalidPermission.NotFound" 400 Sender;
+    /// Not a rule.
+    INVALID_PERMISSION_MALFORMED = "InvalidPermission.Malformed" 400 Sender;
+    /// More rules than a group may have.
+    RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED = "RulesPerSecurityGroupLimitExceeded" 400 Sender;
+    /// More groups than an account may have.
+    SECURITY_GROUP_LIMIT_EXCEEDED = "SecurityGroupLimitExceeded" 400 Sender;
+    /// More groups than an interface may have.
+    SECURITY_GROUPS_PER_INTERFACE_LIMIT_EXCEEDED = "SecurityGroupsPerInterfaceLimitExceeded" 400 Sender;
+    /// A range that a VPC cannot have.
+    INVALID_VPC_RANGE = "InvalidVpc.Range" 400 Sender;
+    /// A range that a subnet cannot have.
+    INVALID_SUBNET_RANGE = "InvalidSubnet.Range" 400 Sender;
+    /// Another subnet has it.
+    INVALID_SUBNET_CONFLICT = "InvalidSubnet.Conflict" 400 Sender;
+    /// The account has no default VPC, and the request names none.
+    VPC_ID_NOT_SPECIFIED = "VPCIdNotSpecified" 400 Sender;
+    /// Something that has no default is not named.
+    MISSING_INPUT = "MissingInput" 400 Sender;
+    /// The account has one.
+    DEFAULT_VPC_ALREADY_EXISTS = "DefaultVpcAlreadyExists" 400 Sender;
+    /// The account has none.
+    DEFAULT_VPC_DOES_NOT_EXIST = "DefaultVpcDoesNotExist" 400 Sender;
+    /// The zone has one.
+    DEFAULT_SUBNET_ALREADY_EXISTS = "DefaultSubnetAlreadyExistsInAvailabilityZone" 400 Sender;
+    /// No such association of a range.
+    INVALID_CIDR_ASSOCIATION_ID_NOT_FOUND = "InvalidVpcCidrBlockAssociationID.NotFound" 400 Sender;
+    /// No such association.
+    INVALID_ASSOCIATION_ID_NOT_FOUND = "InvalidAssociationID.NotFound" 400 Sender;
+    /// It is attached or associated already.
+    RESOURCE_ALREADY_ASSOCIATED = "Resource.AlreadyAssociated" 400 Sender;
+    /// The gateway is not attached to that VPC.
+    GATEWAY_NOT_ATTACHED = "Gateway.NotAttached" 400 Sender;
+    /// No such route table.
+    INVALID_ROUTE_TABLE_ID_NOT_FOUND = "InvalidRouteTableID.NotFound" 400 Sender;
+    /// Not a route table's id.
+    INVALID_ROUTE_TABLE_ID_MALFORMED = "InvalidRouteTableId.Malformed" 400 Sender;
+    /// No such route.
+    INVALID_ROUTE_NOT_FOUND = "InvalidRoute.NotFound" 400 Sender;
+    /// The route table has a route there.
+    ROUTE_ALREADY_EXISTS = "RouteAlreadyExists" 400 Sender;
+    /// No such internet gateway.
+    INVALID_INTERNET_GATEWAY_ID_NOT_FOUND = "InvalidInternetGatewayID.NotFound" 400 Sender;
+    /// Not an internet gateway's id.
+    INVALID_INTERNET_GATEWAY_ID_MALFORMED = "InvalidInternetGatewayId.Malformed" 400 Sender;
+    /// No such set of DHCP options.
+    INVALID_DHCP_OPTIONS_ID_NOT_FOUND = "InvalidDhcpOptionsID.NotFound" 400 Sender;
+    /// Not the id of a set of DHCP options.
+    INVALID_DHCP_OPTIONS_ID_MALFORMED = "InvalidDhcpOptionsId.Malformed" 400 Sender;
+    /// No such network ACL.
+    INVALID_NETWORK_ACL_ID_NOT_FOUND = "InvalidNetworkAclID.NotFound" 400 Sender;
+    /// Not a network ACL's id.
+    INVALID_NETWORK_ACL_ID_MALFORMED = "InvalidNetworkAclId.Malformed" 400 Sender;
+    /// No such entry.
+    INVALID_NETWORK_ACL_ENTRY_NOT_FOUND = "InvalidNetworkAclEntry.NotFound" 400 Sender;
+    /// The ACL has an entry of that number.
+    NETWORK_ACL_ENTRY_ALREADY_EXISTS = "NetworkAclEntryAlreadyExists" 400 Sender;
+    /// More than there may be.
+    VPC_LIMIT_EXCEEDED = "VpcLimitExceeded" 400 Sender;
+    /// More than there may be.
+    CIDR_LIMIT_EXCEEDED = "CidrLimitExceeded" 400 Sender;
+    /// More than there may be.
+    SUBNET_LIMIT_EXCEEDED = "SubnetLimitExceeded" 400 Sender;
+    /// More than there may be.
+    ROUTE_TABLE_LIMIT_EXCEEDED = "RouteTableLimitExceeded" 400 Sender;
+    /// More than there may be.
+    ROUTE_LIMIT_EXCEEDED = "RouteLimitExceeded" 400 Sender;
+    /// More than there may be.
+    INTERNET_GATEWAY_LIMIT_EXCEEDED = "InternetGatewayLimitExceeded" 400 Sender;
+    /// More than there may be.
+    DHCP_OPTIONS_LIMIT_EXCEEDED = "DhcpOptionsLimitExceeded" 400 Sender;
+    /// More than there may be.
+    NETWORK_ACL_LIMIT_EXCEEDED = "NetworkAclLimitExceeded" 400 Sender;
+    /// More than there may be.
+    NETWORK_ACL_ENTRY_LIMIT_EXCEEDED = "NetworkAclEntryLimitExceeded" 400 Sender;
+    /// No such network interface.
+    INVALID_NETWORK_INTERFACE_ID_NOT_FOUND = "InvalidNetworkInterfaceID.NotFound" 400 Sender;
+    /// Not a network interface's id.
+    INVALID_NETWORK_INTERFACE_ID_MALFORMED = "InvalidNetworkInterfaceId.Malformed" 400 Sender;
+    /// The interface is attached.
+    INVALID_NETWORK_INTERFACE_IN_USE = "InvalidNetworkInterface.InUse" 400 Sender;
+    /// No such attachment.
+    INVALID_ATTACHMENT_ID_NOT_FOUND = "InvalidAttachmentID.NotFound" 400 Sender;
+    /// The address is somebody's.
+    INVALID_IP_ADDRESS_IN_USE = "InvalidIPAddress.InUse" 400 Sender;
+    /// No such elastic address.
+    INVALID_ADDRESS_NOT_FOUND = "InvalidAddress.NotFound" 400 Sender;
+    /// No such allocation.
+    INVALID_ALLOCATION_ID_NOT_FOUND = "InvalidAllocationID.NotFound" 400 Sender;
+    /// The subnet has not enough free addresses.
+    INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET = "InsufficientFreeAddressesInSubnet" 400 Sender;
+    /// More than there may be.
+    NETWORK_INTERFACE_LIMIT_EXCEEDED = "NetworkInterfaceLimitExceeded" 400 Sender;
+    /// More than there may be.
+    ATTACHMENT_LIMIT_EXCEEDED = "AttachmentLimitExceeded" 400 Sender;
+    /// More than there may be.
+    PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED = "PrivateIpAddressLimitExceeded" 400 Sender;
+    /// More than there may be.
+    ADDRESS_LIMIT_EXCEEDED = "AddressLimitExceeded" 400 Sender;
+    /// The region has no public address left (AWS counts it among the client's).
+    INSUFFICIENT_ADDRESS_CAPACITY = "InsufficientAddressCapacity" 400 Sender;
     /// A quota of the account, of a kind that has no code of its own.
     RESOURCE_LIMIT_EXCEEDED = "ResourceLimitExceeded" 400 Sender;
 

@@ -11,6 +11,7 @@ use base::random::Random;
 use region::instance::catalogue;
 use region::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use region::instance::state::{Acceptance, State};
+use region::network_interface::launch::LaunchInterface;
 use region::refusal::Refusal;
 use region::request::{Answer, LaunchRequest, Request};
 use std::collections::{BTreeMap, BTreeSet};
@@ -156,6 +157,7 @@ impl Client {
             memory_mib,
             template,
             zone,
+            interface: LaunchInterface::default(),
             client_token,
             parameters_sha256,
         }))

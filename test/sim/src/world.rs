@@ -19,6 +19,7 @@ use base::random::Random;
 use cell::{Cell, CellIdentity};
 use contract::VmAssignment;
 use host::agent::HostIdentity;
+use region::pool::Pools;
 use region::refusal::Refusal;
 use region::region::{Identity, Region};
 use region::request::Answer;
@@ -355,6 +356,7 @@ fn topology(scenario: &Scenario) -> (Vec<ZoneName>, Vec<CellIdentity>, Identity)
         zones: zone_names.iter().map(cells_of).collect(),
         vcpus_per_account: 96,
         images: Vec::new(),
+        pools: Pools::default(),
     };
     (zone_names, cell_identities, region_identity)
 }

@@ -31,6 +31,7 @@ pub fn account_create(
         access_key_id,
         secret_access_key: secret,
         created_unix_ms: tx.now.unix_ms(),
+        network_made: false,
     });
     tx.put(crate::record::Name::Account, Record::Account(record.clone()));
     record

@@ -22,4 +22,7 @@ pub struct AccountRecord {
     /// When it was made.
     #[prost(uint64, tag = "6")]
     pub created_unix_ms: u64,
+    /// It has got its first network. Accounts from before there were networks get theirs when they are first swept.
+    #[prost(bool, tag = "7")]
+    pub network_made: bool,
 }

@@ -1,6 +1,9 @@
 //! GetCallerIdentity and DescribeAccountAttributes.
 
-use super::{Api, errors, parse};
+use super::{Api, parse};
+use crate::address::ADDRESSES_MAX;
+use crate::network_interface::GROUPS_MAX;
+use crate::vpc::record::VpcRecord;
 use aws::ec2::*;
 use aws::sts::{CallerIdentity, GetCallerIdentityRequest};
 use aws::{ApiError, Caller};
@@ -24,18 +27,20 @@ pub fn attributes_describe(
     caller: &Caller,
     input: DescribeAccountAttributesRequest,
 ) -> Result<DescribeAccountAttributesResponse, ApiError> {
+    let default_vpc = api.read(caller, |account| {
+        let vpc = account.all::<VpcRecord>().find(|vpc| vpc.is_default);
+        Ok(vpc.map_or_else(|| "none".to_owned(), |vpc| vpc.vpc_id.clone()))
+    })?;
     let all = [
         ("supported-platforms", "VPC".to_owned()),
-        ("default-vpc", api.network(caller.account).vpc.to_string()),
+        ("default-vpc", default_vpc),
         // No type has less than one vCPU.
         ("max-instances", api.facts.vcpus_per_account.to_string()),
-        ("max-elastic-ips", "0".to_owned()),
-        ("vpc-max-elastic-ips", "0".to_owned()),
+        ("max-elastic-ips", ADDRESSES_MAX.to_string()),
+        ("vpc-max-elastic-ips", ADDRESSES_MAX.to_string()),
+        ("vpc-max-security-groups-per-interface", GROUPS_MAX.to_string()),
     ];
     for name in &input.attribute_names {
-        if name == "vpc-max-security-groups-per-interface" {
-            return Err(errors::unsupported("Network interfaces are not supported by Nephos yet."));
-        }
         parse::word("attributeName", name, &all.each_ref().map(|(name, _)| *name))?;
     }
     parse::dry_run(input.dry_run)?;

@@ -3,8 +3,9 @@
 //! Clients match codes by string and people read the messages, so both are pinned by a test of every variant.
 //! Sources: Amazon EC2 API Reference, "Error codes for the Amazon EC2 API"; the words are those that EC2 answers.
 
-use crate::refusal::Refusal;
-use aws::{ApiError, codes};
+use crate::refusal::{Limit, NetworkRefusal, Refusal};
+use aws::ApiError;
+use aws::codes::{self, Code};
 use std::fmt::Display;
 
 /// The most characters of a client's own text that an error repeats.
@@ -80,6 +81,11 @@ impl From<Refusal> for ApiError {
                     shown(&resource)
                 ),
             ),
+            Refusal::Network(refusal) => ApiError::new(network_code(&refusal), refusal.to_string()),
+            Refusal::TokenResourceGone(token) => ApiError::new(
+                codes::IDEMPOTENT_PARAMETER_MISMATCH,
+                format!("What the client token '{}' made is gone; use another token.", shown(&token)),
+            ),
             Refusal::Busy => ApiError::new(codes::REQUEST_LIMIT_EXCEEDED, "Request limit exceeded."),
             Refusal::StoreFull(why) => {
                 tracing::error!(%why, "a request was refused because the region's store is full");
@@ -98,6 +104,66 @@ impl From<Refusal> for ApiError {
                 )
             }
         }
+    }
+}
+
+/// AWS's code for a refusal of the network; its words are the refusal's own.
+fn network_code(refusal: &NetworkRefusal) -> Code {
+    match refusal {
+        NetworkRefusal::InUse { .. } | NetworkRefusal::Dependency(_) => codes::DEPENDENCY_VIOLATION,
+        NetworkRefusal::Limit { limit, .. } => match limit {
+            Limit::Vpcs => codes::VPC_LIMIT_EXCEEDED,
+            Limit::Ranges => codes::CIDR_LIMIT_EXCEEDED,
+            Limit::Subnets => codes::SUBNET_LIMIT_EXCEEDED,
+            Limit::RouteTables => codes::ROUTE_TABLE_LIMIT_EXCEEDED,
+            Limit::Routes => codes::ROUTE_LIMIT_EXCEEDED,
+            Limit::InternetGateways => codes::INTERNET_GATEWAY_LIMIT_EXCEEDED,
+            Limit::DhcpOptions => codes::DHCP_OPTIONS_LIMIT_EXCEEDED,
+            Limit::NetworkAcls => codes::NETWORK_ACL_LIMIT_EXCEEDED,
+            Limit::AclEntries => codes::NETWORK_ACL_ENTRY_LIMIT_EXCEEDED,
+            Limit::SecurityGroups => codes::SECURITY_GROUP_LIMIT_EXCEEDED,
+            Limit::Rules => codes::RULES_PER_SECURITY_GROUP_LIMIT_EXCEEDED,
+            Limit::Interfaces => codes::NETWORK_INTERFACE_LIMIT_EXCEEDED,
+            Limit::InterfaceGroups => codes::SECURITY_GROUPS_PER_INTERFACE_LIMIT_EXCEEDED,
+            Limit::Attachments => codes::ATTACHMENT_LIMIT_EXCEEDED,
+            Limit::Addresses => codes::PRIVATE_IP_ADDRESS_LIMIT_EXCEEDED,
+            Limit::ElasticAddresses => codes::ADDRESS_LIMIT_EXCEEDED,
+        },
+        NetworkRefusal::VpcRange(_) | NetworkRefusal::VpcRangeTaken(_) => codes::INVALID_VPC_RANGE,
+        NetworkRefusal::SubnetRange(_) => codes::INVALID_SUBNET_RANGE,
+        NetworkRefusal::SubnetConflict(_) => codes::INVALID_SUBNET_CONFLICT,
+        NetworkRefusal::NoDefaultVpc => codes::VPC_ID_NOT_SPECIFIED,
+        NetworkRefusal::DefaultVpcExists => codes::DEFAULT_VPC_ALREADY_EXISTS,
+        NetworkRefusal::DefaultVpcMissing => codes::DEFAULT_VPC_DOES_NOT_EXIST,
+        NetworkRefusal::DefaultSubnetExists(_) => codes::DEFAULT_SUBNET_ALREADY_EXISTS,
+        NetworkRefusal::NoDefaultSubnet(_) => codes::MISSING_INPUT,
+        NetworkRefusal::NotPermitted(_) => codes::OPERATION_NOT_PERMITTED,
+        NetworkRefusal::Value(_) => codes::INVALID_PARAMETER_VALUE,
+        NetworkRefusal::Combination(_) => codes::INVALID_PARAMETER_COMBINATION,
+        NetworkRefusal::AlreadyAssociated(_) => codes::RESOURCE_ALREADY_ASSOCIATED,
+        NetworkRefusal::NotAttached(..) => codes::GATEWAY_NOT_ATTACHED,
+        NetworkRefusal::GatewayExists(_) => codes::INVALID_PARAMETER_VALUE,
+        NetworkRefusal::AssociationNotFound(_) => codes::INVALID_ASSOCIATION_ID_NOT_FOUND,
+        NetworkRefusal::RangeAssociationNotFound(_) => codes::INVALID_CIDR_ASSOCIATION_ID_NOT_FOUND,
+        NetworkRefusal::RouteExists(_) => codes::ROUTE_ALREADY_EXISTS,
+        NetworkRefusal::RouteNotFound(..) => codes::INVALID_ROUTE_NOT_FOUND,
+        NetworkRefusal::AclEntryExists(_) => codes::NETWORK_ACL_ENTRY_ALREADY_EXISTS,
+        NetworkRefusal::AclEntryNotFound(_) => codes::INVALID_NETWORK_ACL_ENTRY_NOT_FOUND,
+        NetworkRefusal::GroupExists(..) => codes::INVALID_GROUP_DUPLICATE,
+        NetworkRefusal::GroupNameNotFound(..) => codes::INVALID_GROUP_NOT_FOUND,
+        NetworkRefusal::DefaultGroup(_) => codes::CANNOT_DELETE,
+        NetworkRefusal::GroupInUse(_) => codes::DEPENDENCY_VIOLATION,
+        NetworkRefusal::Groups(_) => codes::INVALID_PARAMETER_VALUE,
+        NetworkRefusal::RuleExists(_) => codes::INVALID_PERMISSION_DUPLICATE,
+        NetworkRefusal::RuleNotFound(_) => codes::INVALID_PERMISSION_NOT_FOUND,
+        NetworkRefusal::RuleIdNotFound(_) => codes::INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND,
+        NetworkRefusal::InterfaceInUse(_) => codes::INVALID_NETWORK_INTERFACE_IN_USE,
+        NetworkRefusal::AddressInUse(_) => codes::INVALID_IP_ADDRESS_IN_USE,
+        NetworkRefusal::SubnetFull(_) => codes::INSUFFICIENT_FREE_ADDRESSES_IN_SUBNET,
+        NetworkRefusal::AttachmentNotFound(_) => codes::INVALID_ATTACHMENT_ID_NOT_FOUND,
+        NetworkRefusal::AddressNotFound(_) => codes::INVALID_ADDRESS_NOT_FOUND,
+        NetworkRefusal::PublicAddressesExhausted => codes::INSUFFICIENT_ADDRESS_CAPACITY,
+        NetworkRefusal::VnisExhausted | NetworkRefusal::Ipv6RangesExhausted => codes::RESOURCE_LIMIT_EXCEEDED,
     }
 }
 
@@ -120,32 +186,89 @@ pub fn images_not_found(ids: &[impl Display]) -> ApiError {
     ApiError::new(codes::INVALID_AMI_ID_NOT_FOUND, message)
 }
 
-/// `InvalidVpcID.NotFound`.
-pub fn vpc_not_found(id: &str) -> ApiError {
-    ApiError::new(codes::INVALID_VPC_ID_NOT_FOUND, format!("The vpc ID '{}' does not exist", shown(id)))
-}
-
-/// `InvalidSubnetID.NotFound`: AWS has no code of its own for a subnet id that is malformed.
-pub fn subnet_not_found(id: &str) -> ApiError {
-    ApiError::new(codes::INVALID_SUBNET_ID_NOT_FOUND, format!("The subnet ID '{}' does not exist", shown(id)))
-}
-
 /// `InvalidGroup.NotFound`, by name or id.
 pub fn security_group_not_found(group: &str) -> ApiError {
     let message = format!("The security group '{}' does not exist", shown(group));
     ApiError::new(codes::INVALID_GROUP_NOT_FOUND, message)
 }
 
-/// The error for a resource to be tagged: the code of its kind, which its id's prefix tells.
-fn resource_not_found(id: &str) -> ApiError {
+/// A kind of resource by its ids' prefix: AWS's noun for it, and its codes for ids that do not exist and that cannot.
+const KINDS: [(&str, &str, Code, Code); 11] = [
+    (
+        "acl-",
+        "networkAcl ID",
+        codes::INVALID_NETWORK_ACL_ID_NOT_FOUND,
+        codes::INVALID_NETWORK_ACL_ID_MALFORMED,
+    ),
+    (
+        "dopt-",
+        "DhcpOptions ID",
+        codes::INVALID_DHCP_OPTIONS_ID_NOT_FOUND,
+        codes::INVALID_DHCP_OPTIONS_ID_MALFORMED,
+    ),
+    (
+        "eipalloc-",
+        "allocation ID",
+        codes::INVALID_ALLOCATION_ID_NOT_FOUND,
+        codes::INVALID_ALLOCATION_ID_NOT_FOUND,
+    ),
+    (
+        "eni-",
+        "networkInterface ID",
+        codes::INVALID_NETWORK_INTERFACE_ID_NOT_FOUND,
+        codes::INVALID_NETWORK_INTERFACE_ID_MALFORMED,
+    ),
+    (
+        "igw-",
+        "internetGateway ID",
+        codes::INVALID_INTERNET_GATEWAY_ID_NOT_FOUND,
+        codes::INVALID_INTERNET_GATEWAY_ID_MALFORMED,
+    ),
+    ("key-", "key pair", codes::INVALID_KEY_PAIR_NOT_FOUND, codes::INVALID_KEY_PAIR_NOT_FOUND),
+    (
+        "rtb-",
+        "routeTable ID",
+        codes::INVALID_ROUTE_TABLE_ID_NOT_FOUND,
+        codes::INVALID_ROUTE_TABLE_ID_MALFORMED,
+    ),
+    ("sg-", "security group", codes::INVALID_GROUP_NOT_FOUND, codes::INVALID_GROUP_ID_MALFORMED),
+    (
+        "sgr-",
+        "security group rule ID",
+        codes::INVALID_SECURITY_GROUP_RULE_ID_NOT_FOUND,
+        codes::INVALID_SECURITY_GROUP_RULE_ID_MALFORMED,
+    ),
+    // AWS has no code of its own for a subnet id that is malformed.
+    ("subnet-", "subnet ID", codes::INVALID_SUBNET_ID_NOT_FOUND, codes::INVALID_SUBNET_ID_NOT_FOUND),
+    ("vpc-", "vpc ID", codes::INVALID_VPC_ID_NOT_FOUND, codes::INVALID_VPC_ID_MALFORMED),
+];
+
+/// The error for a resource that does not exist: the code of its kind, which its id's prefix tells.
+pub fn resource_not_found(id: &str) -> ApiError {
     match id.split_once('-').map(|(kind, _)| kind) {
-        Some("i") => instances_not_found(&[shown(id)]),
-        Some("ami") => images_not_found(&[shown(id)]),
-        Some("key") => key_pair_not_found(id),
-        Some("vpc") => vpc_not_found(id),
-        Some("subnet") => subnet_not_found(id),
-        Some("sg") => security_group_not_found(id),
-        _ => ApiError::new(codes::INVALID_ID, format!("The ID '{}' is not valid", shown(id))),
+        Some("i") => return instances_not_found(&[shown(id)]),
+        Some("ami") => return images_not_found(&[shown(id)]),
+        _ => {}
+    }
+    match KINDS.iter().find(|(prefix, ..)| id.starts_with(prefix)) {
+        Some((_, noun, code, _)) => {
+            ApiError::new(*code, format!("The {noun} '{}' does not exist", shown(id)))
+        }
+        None => ApiError::new(codes::INVALID_ID, format!("The ID '{}' is not valid", shown(id))),
+    }
+}
+
+/// The error for an id that cannot be one of the kind with this prefix.
+pub fn resource_malformed(prefix: &str, id: &str) -> ApiError {
+    match KINDS.iter().find(|(other, ..)| *other == prefix) {
+        Some((_, noun, not_found, malformed)) if not_found == malformed => {
+            ApiError::new(*not_found, format!("The {noun} '{}' does not exist", shown(id)))
+        }
+        Some((.., malformed)) => {
+            let message = format!("Invalid id: \"{}\" (expecting \"{prefix}...\")", shown(id));
+            ApiError::new(*malformed, message)
+        }
+        None => ApiError::new(codes::INVALID_ID, format!("The ID '{}' is not valid", shown(id))),
     }
 }
 

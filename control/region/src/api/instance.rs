@@ -1,21 +1,25 @@
 //! DescribeInstances and DescribeInstanceStatus, and how an instance is told to customers.
 //!
-//! What does not exist yet is not invented: an instance has no address, name, interface, subnet or VPC until networks
-//! are built, and no volume behind its disk until volumes are.
+//! What does not exist is not invented: an instance from before there were networks has no interface, and none has a
+//! volume behind its disk until volumes are built.
 
 use super::filter::{Filtered, Filters};
+use super::network_interface::group_name;
 use super::page::{self, Asked, Page};
-use super::{Api, errors, parse, tag, zone};
+use super::{Api, errors, parse, resource, tag, zone};
 use crate::image::Image;
 use crate::instance;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use crate::instance::state::{Stage, State};
 use crate::model::Account;
+use crate::network_interface::index::ipv6;
+use crate::network_interface::record::InterfaceRecord;
 use crate::tag::record::TagRecord;
 use aws::ec2::*;
 use aws::{ApiError, Caller};
 use base::clock::Timestamp;
 use base::ids::{InstanceId, ReservationId};
+use std::net::Ipv4Addr;
 use std::ops::Bound;
 
 /// DescribeInstances.
@@ -101,6 +105,7 @@ pub fn statuses_describe(
 pub(super) struct Seen<'a> {
     api: &'a Api,
     caller: &'a Caller,
+    account: &'a Account,
     record: &'a InstanceRecord,
     reservation: &'a ReservationRecord,
 }
@@ -109,10 +114,11 @@ impl<'a> Seen<'a> {
     pub fn new(
         api: &'a Api,
         caller: &'a Caller,
+        account: &'a Account,
         record: &'a InstanceRecord,
         reservation: &'a ReservationRecord,
     ) -> Self {
-        Seen { api, caller, record, reservation }
+        Seen { api, caller, account, record, reservation }
     }
 
     fn state(&self) -> State {
@@ -157,11 +163,40 @@ impl<'a> Seen<'a> {
         })
     }
 
+    fn interfaces(&self) -> impl Iterator<Item = resource::Seen<'a, InterfaceRecord>> + use<'a> {
+        let Seen { api, caller, account, record, .. } = *self;
+        let see = move |record| resource::Seen { api, caller, account, record };
+        account.interfaces_of(record.id()).map(see)
+    }
+
+    /// Whether it holds for one of the interfaces.
+    fn interface(&self, holds: impl Fn(&InterfaceRecord) -> bool) -> bool {
+        self.interfaces().any(|seen| holds(seen.record))
+    }
+
+    /// The first interface, and its first address.
+    fn first(&self) -> Option<(resource::Seen<'a, InterfaceRecord>, u32)> {
+        let seen = self.interfaces().next()?;
+        Some((seen, *seen.record.addresses.first()?))
+    }
+
     /// The instance as customers see it.
     pub fn shape(&self) -> Instance {
         let record = self.record;
         let image = self.image();
+        let interfaces: Vec<InstanceNetworkInterface> =
+            self.interfaces().map(|seen| interface_shape(&seen)).collect();
+        let first = interfaces.first();
+        let public = first.and_then(|first| first.association.as_ref());
         Instance {
+            private_dns_name: first.and_then(|first| first.private_dns_name.clone()).unwrap_or_default(),
+            public_dns_name: public.map(|public| public.public_dns_name.clone()).unwrap_or_default(),
+            subnet_id: first.and_then(|first| first.subnet_id.clone()),
+            vpc_id: first.and_then(|first| first.vpc_id.clone()),
+            private_ip_address: first.and_then(|first| first.private_ip_address.clone()),
+            public_ip_address: public.map(|public| public.public_ip.clone()),
+            source_dest_check: first.and_then(|first| first.source_dest_check),
+            security_groups: first.map(|first| first.groups.clone()).unwrap_or_default(),
             instance_id: record.instance_id.clone(),
             image_id: self.template(|template| &template.image_id).to_owned(),
             state: state_shape(self.state()),
@@ -191,8 +226,55 @@ impl<'a> Seen<'a> {
             platform_details: Some("Linux/UNIX".to_owned()),
             usage_operation: Some("RunInstances".to_owned()),
             usage_operation_update_time: Some(Timestamp::from_unix_ms(self.reservation.accepted_unix_ms)),
+            network_interfaces: interfaces,
             ..Instance::default()
         }
+    }
+}
+
+fn interface_shape(seen: &resource::Seen<'_, InterfaceRecord>) -> InstanceNetworkInterface {
+    let record = seen.record;
+    let association = |private: u32| {
+        let public = seen.public(private)?;
+        Some(InstanceNetworkInterfaceAssociation {
+            ip_owner_id: if public.allocation_id.is_some() { seen.owner_id() } else { "amazon".to_owned() },
+            public_dns_name: public.name,
+            public_ip: public.address.to_string(),
+        })
+    };
+    let address = |(index, private): (usize, &u32)| InstancePrivateIpAddress {
+        association: association(*private),
+        primary: index == 0,
+        private_dns_name: present(&seen.name(*private)),
+        private_ip_address: Ipv4Addr::from_bits(*private).to_string(),
+    };
+    let first = record.addresses.first().copied();
+    InstanceNetworkInterface {
+        network_interface_id: record.interface_id.clone(),
+        subnet_id: Some(record.subnet_id.clone()),
+        vpc_id: Some(record.vpc_id.clone()),
+        description: Some(record.description.clone()),
+        owner_id: seen.owner_id(),
+        status: seen.status().to_owned(),
+        mac_address: seen.mac(),
+        private_ip_address: first.map(|first| Ipv4Addr::from_bits(first).to_string()),
+        private_dns_name: first.and_then(|first| present(&seen.name(first))),
+        source_dest_check: Some(!record.forwards),
+        groups: seen.groups(),
+        interface_type: Some("interface".to_owned()),
+        attachment: record.attachment.as_ref().map(|attachment| InstanceNetworkInterfaceAttachment {
+            attach_time: Timestamp::from_unix_ms(attachment.attached_unix_ms),
+            attachment_id: attachment.attachment_id.clone(),
+            delete_on_termination: !attachment.keep,
+            device_index: i32::try_from(attachment.device_index).unwrap_or(i32::MAX),
+            status: "attached".to_owned(),
+            network_card_index: 0,
+        }),
+        association: first.and_then(association),
+        private_ip_addresses: record.addresses.iter().enumerate().map(address).collect(),
+        ipv6_addresses: ipv6(record)
+            .map(|address| InstanceIpv6Address { ipv6_address: Some(address.to_string()) })
+            .collect(),
     }
 }
 
@@ -286,27 +368,33 @@ impl Filtered for Seen<'_> {
             "tenancy" => is("default"),
             "usage-operation" => is("RunInstances"),
             "virtualization-type" => is(VIRTUALIZATION_TYPE),
+            "dns-name" => self
+                .first()
+                .is_some_and(|(seen, private)| seen.public(private).is_some_and(|public| is(&public.name))),
+            "instance.group-id" => self.interface(|one| one.group_ids.iter().any(|id| is(id))),
+            "instance.group-name" => {
+                self.interface(|one| one.group_ids.iter().any(|id| is(&group_name(self.account, id))))
+            }
+            "ip-address" => self.first().is_some_and(|(seen, private)| {
+                seen.public(private).is_some_and(|public| is(&public.address.to_string()))
+            }),
+            "network-interface.network-interface-id" => self.interface(|one| is(&one.interface_id)),
+            "network-interface.subnet-id" | "subnet-id" => self.interface(|one| is(&one.subnet_id)),
+            "network-interface.vpc-id" | "vpc-id" => self.interface(|one| is(&one.vpc_id)),
+            "private-dns-name" => self.first().is_some_and(|(seen, private)| is(&seen.name(private))),
+            "private-ip-address" => {
+                self.first().is_some_and(|(_, private)| is(&Ipv4Addr::from_bits(private).to_string()))
+            }
             // AWS's own filters on what no instance here has: they hold for none.
             "block-device-mapping.volume-id"
-            | "dns-name"
             | "iam-instance-profile.arn"
             | "instance-lifecycle"
-            | "instance.group-id"
-            | "instance.group-name"
-            | "ip-address"
             | "kernel-id"
-            | "network-interface.network-interface-id"
-            | "network-interface.subnet-id"
-            | "network-interface.vpc-id"
             | "placement-group-name"
             | "platform"
-            | "private-dns-name"
-            | "private-ip-address"
             | "ramdisk-id"
             | "requester-id"
-            | "spot-instance-request-id"
-            | "subnet-id"
-            | "vpc-id" => false,
+            | "spot-instance-request-id" => false,
             _ => return None,
         })
     }
@@ -426,7 +514,7 @@ fn listed<'a>(
         members.filter_map(move |(_, member)| {
             let record = account.instances.get(&member)?;
             let visible = account.instance_is_visible(record);
-            visible.then(|| Seen::new(api, caller, record, reservation))
+            visible.then(|| Seen::new(api, caller, account, record, reservation))
         })
     })
 }
@@ -452,7 +540,7 @@ fn found<'a>(
 fn see<'a>(api: &'a Api, caller: &'a Caller, account: &'a Account, id: InstanceId) -> Option<Seen<'a>> {
     let record = account.instances.get(&id).filter(|record| account.instance_is_visible(record))?;
     let reservation = account.reservations.get(&record.reservation_id.parse().ok()?)?;
-    Some(Seen::new(api, caller, record, reservation))
+    Some(Seen::new(api, caller, account, record, reservation))
 }
 
 /// The record of one instance that customers can see.

@@ -120,7 +120,7 @@ fn name_is_free(api: &Api, caller: &Caller, name: &str) -> Result<(), ApiError> 
 
 /// The key pair of this name.
 pub(super) fn find_by_name<'a>(account: &'a Account, name: &str) -> Result<&'a KeyPairRecord, ApiError> {
-    let found = account.key_pairs.values().find(|record| record.key_name == name);
+    let found = account.tables.key_pairs.values().find(|record| record.key_name == name);
     found.map(AsRef::as_ref).ok_or_else(|| errors::key_pair_not_found(name))
 }
 
@@ -138,7 +138,7 @@ pub fn key_pairs_describe(
             find_by_name(account, name)?;
         }
         for id in &input.key_pair_ids {
-            let known = id.parse().is_ok_and(|id: KeyPairId| account.key_pairs.contains_key(&id));
+            let known = id.parse().is_ok_and(|id: KeyPairId| account.tables.key_pairs.contains_key(&id));
             if !known {
                 return Err(errors::key_pair_not_found(id));
             }
@@ -149,7 +149,7 @@ pub fn key_pairs_describe(
                 || input.key_pair_ids.contains(&record.key_pair_id)
         };
         let records =
-            account.key_pairs.values().filter(|record| named(record) && filters.hold(record.as_ref()));
+            account.tables.key_pairs.values().filter(|record| named(record) && filters.hold(record.as_ref()));
         let key_pairs = records.map(|record| KeyPairDescription {
             key_pair_id: record.key_pair_id.clone(),
             key_name: record.key_name.clone(),

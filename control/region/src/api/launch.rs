@@ -1,18 +1,21 @@
 //! RunInstances: from a request to a launch that is checked and resolved.
 
 use super::instance::Seen;
-use super::{Api, errors, key_pair, parse, tag, unexpected, zone};
+use super::network_interface::{self as interfaces, address4};
+use super::{Api, errors, key_pair, parse, resource, security_group, tag, unexpected, zone};
 use crate::image::Image;
 use crate::instance;
 use crate::instance::catalogue;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TemplateRecord};
 use crate::instance::state::Acceptance;
+use crate::model::Account;
+use crate::network_interface::launch::LaunchInterface;
 use crate::request::{Answer as Done, LaunchRequest, Request};
+use crate::security_group::record::SecurityGroupRecord;
+use crate::subnet::record::SubnetRecord;
 use aws::ec2::*;
-use aws::shape::{Shape, Writer};
-use aws::{ApiError, Caller, Protocol, codes};
-use aws_lc_rs::digest;
-use base::ids::{ReservationId, SubnetId, ZoneName};
+use aws::{ApiError, Caller, codes};
+use base::ids::{ReservationId, ZoneName};
 use std::sync::Arc;
 
 /// The most instances of one launch.
@@ -28,7 +31,7 @@ pub async fn instances_run(
 ) -> Result<Reservation, ApiError> {
     let client_token = parse::client_token(input.client_token.take())?;
     let dry_run = input.dry_run.take();
-    let parameters_sha256 = fingerprint(&input);
+    let parameters_sha256 = resource::fingerprint(&input);
     let launch = match resolve(api, caller, input) {
         Ok(launch) => LaunchRequest { client_token, parameters_sha256, ..launch },
         // What an earlier launch was made of may be gone since: the same token still gets the same answer.
@@ -36,7 +39,9 @@ pub async fn instances_run(
     };
     parse::dry_run(dry_run)?;
     match api.change(caller, Request::Launch(Box::new(launch))).await? {
-        Done::Launched(reservation, instances) => Ok(shape(api, caller, &reservation, &instances)),
+        Done::Launched(reservation, instances) => {
+            api.read(caller, |account| Ok(shape(api, caller, account, &reservation, &instances)))
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -44,6 +49,7 @@ pub async fn instances_run(
 fn shape(
     api: &Api,
     caller: &Caller,
+    account: &Account,
     reservation: &ReservationRecord,
     instances: &[Arc<InstanceRecord>],
 ) -> Reservation {
@@ -52,21 +58,10 @@ fn shape(
         owner_id: caller.account.to_string(),
         instances: instances
             .iter()
-            .map(|record| Seen::new(api, caller, record, reservation).shape())
+            .map(|record| Seen::new(api, caller, account, record, reservation).shape())
             .collect(),
         ..Reservation::default()
     }
-}
-
-/// SHA-256 of the parameters, token and dry run apart. They are printed with AWS's names and absent ones left out,
-/// so that a version which knows more parameters computes the same.
-fn fingerprint(input: &RunInstancesRequest) -> [u8; 32] {
-    let mut writer = Writer::new(Protocol::Query);
-    input.write(&mut writer);
-    let digest = digest::digest(&digest::SHA256, writer.finish().as_bytes());
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest.as_ref());
-    bytes
 }
 
 /// The launch that this token made, if it was made with these parameters and has been acknowledged.
@@ -89,7 +84,7 @@ fn replay(
             let members = instance::members(reservation);
             let members: Vec<_> =
                 members.filter_map(|(_, member)| account.instances.get(&member).cloned()).collect();
-            shape(api, caller, reservation, &members)
+            shape(api, caller, account, reservation, &members)
         }))
     })
 }
@@ -99,11 +94,19 @@ fn resolve(api: &Api, caller: &Caller, input: RunInstancesRequest) -> Result<Lau
     let (count_min, count) = counts(input.min_count, input.max_count)?;
     let image = image_find(api, &input.image_id)?;
     let instance_type = type_find(input.instance_type.as_deref())?;
-    let tags = tag::specified(&input.tag_specifications, "instance")?;
+    let (of_interface, of_instance): (Vec<_>, Vec<_>) = input
+        .tag_specifications
+        .iter()
+        .cloned()
+        .partition(|one| one.resource_type.as_deref() == Some("network-interface"));
+    let tags = tag::specified(&of_instance, "instance")?;
+    let interface = LaunchInterface {
+        tags: tag::specified(&of_interface, "network-interface")?,
+        ..interface(api, caller, &input, count)?
+    };
     let user_data = input.user_data.map(|blob| blob.0).unwrap_or_default();
     user_data_bounded(&user_data)?;
-    let zone = place(api, caller, input.placement.as_ref(), input.subnet_id.as_deref())?;
-    groups_check(api, caller, &input.security_group_ids, &input.security_groups)?;
+    let zone = place(api, caller, input.placement.as_ref(), interface.subnet.as_deref())?;
     let behavior = input.instance_initiated_shutdown_behavior.as_deref().unwrap_or("stop");
     let terminate_on_shutdown = terminates("InstanceInitiatedShutdownBehavior", behavior)?;
     let key_name = input.key_name.unwrap_or_default();
@@ -129,6 +132,7 @@ fn resolve(api: &Api, caller: &Caller, input: RunInstancesRequest) -> Result<Lau
             terminate_on_shutdown,
         },
         zone,
+        interface,
         client_token: String::new(),
         parameters_sha256: [0; 32],
     })
@@ -206,27 +210,91 @@ fn place(
     let named = placement.and_then(|placement| placement.availability_zone.as_deref());
     let named = named.filter(|name| !name.is_empty()).map(|name| zone::find(&api.facts, name)).transpose()?;
     let Some(subnet) = subnet else { return Ok(named.cloned()) };
-    let network = api.network(caller.account);
-    let id: Option<SubnetId> = subnet.parse().ok();
-    let found = network.subnets.iter().find(|one| id == Some(one.id));
-    let found = found.ok_or_else(|| errors::subnet_not_found(subnet))?;
-    if let Some(named) = named.filter(|named| **named != found.zone) {
+    let found = api.read(caller, |account| resource::find::<SubnetRecord>(account, subnet).cloned())?;
+    if let Some(named) = named.filter(|named| named.as_str() != found.zone) {
         let reason = format!("The subnet '{subnet}' is in {}.", found.zone);
         return Err(errors::invalid_value("Placement.AvailabilityZone", named, &reason));
     }
-    Ok(Some(found.zone.clone()))
+    Ok(found.zone.parse().ok())
 }
 
-/// Only the default security group exists.
-fn groups_check(api: &Api, caller: &Caller, ids: &[String], names: &[String]) -> Result<(), ApiError> {
-    let default = api.network(caller.account).security_group;
-    for text in ids {
-        if parse::security_group_id(text)? != default {
-            return Err(errors::security_group_not_found(text));
+/// The first interface, in whichever of its two forms it is described.
+fn interface(
+    api: &Api,
+    caller: &Caller,
+    input: &RunInstancesRequest,
+    count: u32,
+) -> Result<LaunchInterface, ApiError> {
+    let mut interface = match input.network_interfaces.as_slice() {
+        [] => LaunchInterface {
+            subnet: input.subnet_id.clone(),
+            groups: input.security_group_ids.clone(),
+            address: input.private_ip_address.as_deref().map(address4).transpose()?,
+            ipv6: interfaces::count("Ipv6AddressCount", input.ipv6_address_count)?,
+            ..LaunchInterface::default()
+        },
+        [one] => {
+            let beside = input.subnet_id.is_some()
+                || !input.security_group_ids.is_empty()
+                || !input.security_groups.is_empty()
+                || input.private_ip_address.is_some()
+                || input.ipv6_address_count.is_some();
+            if beside {
+                let message = "Network interfaces and an instance-level subnet ID, private IP address or security \
+                               groups may not be specified on the same request";
+                return Err(ApiError::new(codes::INVALID_PARAMETER_COMBINATION, message));
+            }
+            interface_specified(one)?
         }
+        _ => {
+            return Err(errors::unsupported(
+                "Instances are launched with one network interface in Nephos yet; attach others to them.",
+            ));
+        }
+    };
+    if interface.address.is_some() && count > 1 {
+        let message = "A private IP address can be specified for a launch of one instance only.";
+        return Err(ApiError::new(codes::INVALID_PARAMETER_COMBINATION, message));
     }
-    match names.iter().find(|name| *name != "default") {
-        Some(name) => Err(errors::security_group_not_found(name)),
-        None => Ok(()),
+    api.read(caller, |account| {
+        for name in &input.security_groups {
+            interface.groups.push(security_group::find_by_name(account, name)?.group_id.clone());
+        }
+        interface
+            .groups
+            .iter()
+            .try_for_each(|id| resource::find::<SecurityGroupRecord>(account, id).map(drop))
+    })?;
+    Ok(interface)
+}
+
+fn interface_specified(one: &InstanceNetworkInterfaceSpecification) -> Result<LaunchInterface, ApiError> {
+    if one.device_index.unwrap_or(0) != 0 || one.network_card_index.unwrap_or(0) != 0 {
+        return Err(errors::unsupported("Instances are launched with their first network interface only."));
     }
+    if let Some(kind) = one.interface_type.as_deref() {
+        parse::word("InterfaceType", kind, &["interface"])?;
+    }
+    let listed = match one.private_ip_addresses.as_slice() {
+        [] => None,
+        [one] => one.private_ip_address.as_deref(),
+        _ => {
+            let message =
+                "Instances are launched with one private address in Nephos yet; assign others to them.";
+            return Err(errors::unsupported(message));
+        }
+    };
+    if listed.is_some() && one.private_ip_address.is_some() {
+        return Err(errors::excluded("privateIpAddress", "privateIpAddresses"));
+    }
+    Ok(LaunchInterface {
+        subnet: one.subnet_id.clone(),
+        groups: one.groups.clone(),
+        description: one.description.clone().unwrap_or_default(),
+        address: listed.or(one.private_ip_address.as_deref()).map(address4).transpose()?,
+        ipv6: interfaces::count("Ipv6AddressCount", one.ipv6_address_count)?,
+        public: one.associate_public_ip_address,
+        keep: one.delete_on_termination == Some(false),
+        tags: Vec::new(),
+    })
 }

@@ -11,19 +11,29 @@
 //! Invariant: no state of its own, no clock, and no lock held across an await.
 
 mod account;
+mod address;
 mod attribute;
 mod console;
+mod dhcp_options;
 pub mod errors;
 pub mod filter;
 mod image;
 mod instance;
 mod instance_type;
+mod internet_gateway;
 mod key_pair;
 mod launch;
 mod lifecycle;
+mod network_acl;
+mod network_interface;
 pub mod page;
 mod parse;
 mod quota;
+mod resource;
+mod route_table;
+mod security_group;
+mod security_group_rule;
+mod subnet;
 mod tag;
 #[cfg(test)]
 mod tests;
@@ -35,14 +45,13 @@ use crate::image::Image;
 use crate::model::{Account, Model};
 use crate::refusal::Refusal;
 use crate::request::{Answer as Done, Request};
-use crate::vpc::DefaultNetwork;
 use aws::ec2::*;
 use aws::service::Answer;
 use aws::service_quotas::*;
 use aws::sts::{CallerIdentity, GetCallerIdentityRequest, Sts};
 use aws::{ApiError, Caller};
 use aws_lc_rs::hmac;
-use base::ids::{AccountId, RegionName, ZoneName};
+use base::ids::{RegionName, ZoneName};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
@@ -103,10 +112,6 @@ impl Api {
         Ok(self.asker.change(caller.account, request).await?)
     }
 
-    fn network(&self, account: AccountId) -> DefaultNetwork {
-        DefaultNetwork::of(account, self.facts.zones.iter().cloned())
-    }
-
     fn image(&self, id: &str) -> Option<&Image> {
         let id = id.parse().ok()?;
         self.facts.images.iter().find(|image| image.id == id)
@@ -138,8 +143,14 @@ macro_rules! operations {
 operations! { Ec2 {
     read describe_account_attributes(DescribeAccountAttributesRequest) -> DescribeAccountAttributesResponse
         = account::attributes_describe;
+    read describe_addresses(DescribeAddressesRequest) -> DescribeAddressesResponse
+        = address::addresses_describe;
+    read describe_addresses_attribute(DescribeAddressesAttributeRequest) -> DescribeAddressesAttributeResponse
+        = address::attributes_describe;
     read describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse
         = zone::zones_describe;
+    read describe_dhcp_options(DescribeDhcpOptionsRequest) -> DescribeDhcpOptionsResponse
+        = dhcp_options::options_describe;
     read describe_images(DescribeImagesRequest) -> DescribeImagesResponse = image::images_describe;
     read describe_instance_attribute(DescribeInstanceAttributeRequest) -> InstanceAttribute
         = attribute::attribute_describe;
@@ -151,29 +162,127 @@ operations! { Ec2 {
         = instance_type::types_describe;
     read describe_instances(DescribeInstancesRequest) -> DescribeInstancesResponse
         = instance::instances_describe;
+    read describe_internet_gateways(DescribeInternetGatewaysRequest) -> DescribeInternetGatewaysResponse
+        = internet_gateway::gateways_describe;
     read describe_key_pairs(DescribeKeyPairsRequest) -> DescribeKeyPairsResponse
         = key_pair::key_pairs_describe;
+    read describe_network_acls(DescribeNetworkAclsRequest) -> DescribeNetworkAclsResponse
+        = network_acl::acls_describe;
+    read describe_network_interface_attribute(DescribeNetworkInterfaceAttributeRequest)
+        -> DescribeNetworkInterfaceAttributeResponse = network_interface::attribute_describe;
+    read describe_network_interfaces(DescribeNetworkInterfacesRequest) -> DescribeNetworkInterfacesResponse
+        = network_interface::interfaces_describe;
     read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
+    read describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse
+        = route_table::tables_describe;
+    read describe_security_group_rules(DescribeSecurityGroupRulesRequest)
+        -> DescribeSecurityGroupRulesResponse = security_group_rule::rules_describe;
     read describe_security_groups(DescribeSecurityGroupsRequest) -> DescribeSecurityGroupsResponse
-        = vpc::security_groups_describe;
-    read describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse = vpc::subnets_describe;
+        = security_group::groups_describe;
+    read describe_subnets(DescribeSubnetsRequest) -> DescribeSubnetsResponse = subnet::subnets_describe;
     read describe_tags(DescribeTagsRequest) -> DescribeTagsResponse = tag::tags_describe;
     read describe_vpc_attribute(DescribeVpcAttributeRequest) -> VpcAttribute = vpc::attribute_describe;
     read describe_vpcs(DescribeVpcsRequest) -> DescribeVpcsResponse = vpc::vpcs_describe;
 
+    change allocate_address(AllocateAddressRequest) -> AllocateAddressResponse = address::address_allocate;
+    change assign_ipv6_addresses(AssignIpv6AddressesRequest) -> AssignIpv6AddressesResponse
+        = network_interface::ipv6_assign;
+    change assign_private_ip_addresses(AssignPrivateIpAddressesRequest) -> AssignPrivateIpAddressesResponse
+        = network_interface::addresses_assign;
+    change associate_address(AssociateAddressRequest) -> AssociateAddressResponse
+        = address::address_associate;
+    change associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return = dhcp_options::options_associate;
+    change associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse
+        = route_table::table_associate;
+    change associate_subnet_cidr_block(AssociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
+        = subnet::range_associate;
+    change associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
+        = vpc::range_associate;
+    change attach_internet_gateway(AttachInternetGatewayRequest) -> Return = internet_gateway::gateway_attach;
+    change attach_network_interface(AttachNetworkInterfaceRequest) -> AttachNetworkInterfaceResponse
+        = network_interface::interface_attach;
+    change authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest)
+        -> SecurityGroupRulesAuthorized = security_group_rule::egress_authorize;
+    change authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
+        -> SecurityGroupRulesAuthorized = security_group_rule::ingress_authorize;
+    change create_default_subnet(CreateDefaultSubnetRequest) -> CreateSubnetResponse
+        = subnet::default_subnet_create;
+    change create_default_vpc(CreateDefaultVpcRequest) -> CreateVpcResponse = vpc::default_vpc_create;
+    change create_dhcp_options(CreateDhcpOptionsRequest) -> CreateDhcpOptionsResponse
+        = dhcp_options::options_create;
+    change create_internet_gateway(CreateInternetGatewayRequest) -> CreateInternetGatewayResponse
+        = internet_gateway::gateway_create;
     change create_key_pair(CreateKeyPairRequest) -> KeyPair = key_pair::key_pair_create;
+    change create_network_acl(CreateNetworkAclRequest) -> CreateNetworkAclResponse = network_acl::acl_create;
+    change create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return = network_acl::entry_create;
+    change create_network_interface(CreateNetworkInterfaceRequest) -> CreateNetworkInterfaceResponse
+        = network_interface::interface_create;
+    change create_route(CreateRouteRequest) -> Return = route_table::route_create;
+    change create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse
+        = route_table::table_create;
+    change create_security_group(CreateSecurityGroupRequest) -> CreateSecurityGroupResponse
+        = security_group::group_create;
+    change create_subnet(CreateSubnetRequest) -> CreateSubnetResponse = subnet::subnet_create;
     change create_tags(CreateTagsRequest) -> Return = tag::tags_create;
+    change create_vpc(CreateVpcRequest) -> CreateVpcResponse = vpc::vpc_create;
+    change delete_dhcp_options(DeleteDhcpOptionsRequest) -> Return = dhcp_options::options_delete;
+    change delete_internet_gateway(DeleteInternetGatewayRequest) -> Return = internet_gateway::gateway_delete;
     change delete_key_pair(DeleteKeyPairRequest) -> DeleteKeyPairResponse = key_pair::key_pair_delete;
+    change delete_network_acl(DeleteNetworkAclRequest) -> Return = network_acl::acl_delete;
+    change delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return = network_acl::entry_delete;
+    change delete_network_interface(DeleteNetworkInterfaceRequest) -> Return
+        = network_interface::interface_delete;
+    change delete_route(DeleteRouteRequest) -> Return = route_table::route_delete;
+    change delete_route_table(DeleteRouteTableRequest) -> Return = route_table::table_delete;
+    change delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse
+        = security_group::group_delete;
+    change delete_subnet(DeleteSubnetRequest) -> Return = subnet::subnet_delete;
     change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
+    change delete_vpc(DeleteVpcRequest) -> Return = vpc::vpc_delete;
+    change detach_internet_gateway(DetachInternetGatewayRequest) -> Return = internet_gateway::gateway_detach;
+    change detach_network_interface(DetachNetworkInterfaceRequest) -> Return
+        = network_interface::interface_detach;
+    change disassociate_address(DisassociateAddressRequest) -> Return = address::address_disassociate;
+    change disassociate_route_table(DisassociateRouteTableRequest) -> Return
+        = route_table::table_disassociate;
+    change disassociate_subnet_cidr_block(DisassociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
+        = subnet::range_disassociate;
+    change disassociate_vpc_cidr_block(DisassociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
+        = vpc::range_disassociate;
     change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
     change import_key_pair(ImportKeyPairRequest) -> KeyPair = key_pair::key_pair_import;
     change modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return = attribute::attribute_modify;
+    change modify_network_interface_attribute(ModifyNetworkInterfaceAttributeRequest) -> Return
+        = network_interface::attribute_modify;
+    change modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return
+        = security_group_rule::rules_modify;
+    change modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return = subnet::attribute_modify;
+    change modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return = vpc::attribute_modify;
     change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
+    change release_address(ReleaseAddressRequest) -> Return = address::address_release;
+    change replace_network_acl_association(ReplaceNetworkAclAssociationRequest)
+        -> ReplaceNetworkAclAssociationResponse = network_acl::association_replace;
+    change replace_network_acl_entry(ReplaceNetworkAclEntryRequest) -> Return = network_acl::entry_replace;
+    change replace_route(ReplaceRouteRequest) -> Return = route_table::route_replace;
+    change replace_route_table_association(ReplaceRouteTableAssociationRequest)
+        -> ReplaceRouteTableAssociationResponse = route_table::association_replace;
+    change revoke_security_group_egress(RevokeSecurityGroupEgressRequest) -> SecurityGroupRulesRevoked
+        = security_group_rule::egress_revoke;
+    change revoke_security_group_ingress(RevokeSecurityGroupIngressRequest) -> SecurityGroupRulesRevoked
+        = security_group_rule::ingress_revoke;
     change run_instances(RunInstancesRequest) -> Reservation = launch::instances_run;
     change start_instances(StartInstancesRequest) -> InstanceStateChanges = lifecycle::instances_start;
     change stop_instances(StopInstancesRequest) -> InstanceStateChanges = lifecycle::instances_stop;
     change terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges
         = lifecycle::instances_terminate;
+    change unassign_ipv6_addresses(UnassignIpv6AddressesRequest) -> UnassignIpv6AddressesResponse
+        = network_interface::ipv6_unassign;
+    change unassign_private_ip_addresses(UnassignPrivateIpAddressesRequest) -> Return
+        = network_interface::addresses_unassign;
+    change update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
+        -> Return = security_group_rule::egress_describe;
+    change update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)
+        -> Return = security_group_rule::ingress_describe;
 } }
 
 operations! { Sts {

@@ -1,10 +1,14 @@
 //! From the strings of a request to ids and other values, each with AWS's code for one that cannot be right.
 
-use super::errors;
+use super::{Facts, errors, zone};
+use crate::cidr::{Cidr, Cidr4, Cidr6};
+use crate::network_acl::ALL_PROTOCOLS;
 use crate::owner::WORK_OPS_MAX;
+use crate::record::Resource;
 use aws::codes::{self, Code};
 use aws::{ApiError, Caller};
-use base::ids::{ImageId, InstanceId, SecurityGroupId, VpcId};
+use base::ids::{ImageId, InstanceId, ZoneName};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 /// Answers a dry run. Called when all input is parsed and nothing has been done.
@@ -41,14 +45,9 @@ pub fn image_id(text: &str) -> Result<ImageId, ApiError> {
     id(text, ImageId::PREFIX, codes::INVALID_AMI_ID_MALFORMED)
 }
 
-/// A VPC's id.
-pub fn vpc_id(text: &str) -> Result<VpcId, ApiError> {
-    id(text, VpcId::PREFIX, codes::INVALID_VPC_ID_MALFORMED)
-}
-
-/// A security group's id.
-pub fn security_group_id(text: &str) -> Result<SecurityGroupId, ApiError> {
-    id(text, SecurityGroupId::PREFIX, codes::INVALID_GROUP_ID_MALFORMED)
+/// The id of a resource. One that cannot be right is told apart from one that does not exist.
+pub fn resource_id<R: Resource>(text: &str) -> Result<R::Id, ApiError> {
+    text.parse().map_err(|_| errors::resource_malformed(R::PREFIX, text))
 }
 
 /// Values of a list, each once, in the order given.
@@ -86,4 +85,78 @@ pub fn word<'a>(parameter: &str, value: &str, words: &[&'a str]) -> Result<&'a s
 /// The ARN of one of the caller's resources.
 pub fn arn(caller: &Caller, service: &str, resource: &str) -> String {
     format!("arn:aws:{service}:{}:{}:{resource}", caller.region, caller.account)
+}
+
+/// An IPv4 range.
+pub fn cidr4(parameter: &str, text: &str) -> Result<Cidr4, ApiError> {
+    text.parse().map_err(|error| errors::invalid_value(parameter, &text, &format!("{error}")))
+}
+
+/// An IPv6 range.
+pub fn cidr6(parameter: &str, text: &str) -> Result<Cidr6, ApiError> {
+    text.parse().map_err(|error| errors::invalid_value(parameter, &text, &format!("{error}")))
+}
+
+/// A range whose address has no bits behind its length: rules are not corrected.
+pub fn cidr_exact(parameter: &str, text: &str) -> Result<String, ApiError> {
+    let range: Cidr =
+        text.parse().map_err(|error| errors::invalid_value(parameter, &text, &format!("{error}")))?;
+    let address = |text: &str| text.split_once('/').and_then(|(address, _)| address.parse::<IpAddr>().ok());
+    let printed = range.to_string();
+    if address(text) == address(&printed) {
+        return Ok(printed);
+    }
+    let reason = format!("The range's first address is expected: {printed}.");
+    Err(errors::invalid_value(parameter, &text, &reason))
+}
+
+/// The one value of several that exclude each other; `missing`: how to call them if there is none.
+pub fn exactly_one<T>(
+    values: impl IntoIterator<Item = (&'static str, Option<T>)>,
+    missing: &str,
+) -> Result<T, ApiError> {
+    let mut given = values.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    match (given.next(), given.next()) {
+        (Some((_, value)), None) => Ok(value),
+        (Some((one, _)), Some((other, _))) => Err(errors::excluded(one, other)),
+        (None, _) => {
+            let message = format!("The request must contain the parameter {missing}");
+            Err(ApiError::new(codes::MISSING_PARAMETER, message))
+        }
+    }
+}
+
+/// A protocol: a name, IANA's number, or -1 for all.
+pub fn protocol(parameter: &str, text: &str) -> Result<i32, ApiError> {
+    let number = match text.to_ascii_lowercase().as_str() {
+        "-1" | "all" => Some(ALL_PROTOCOLS),
+        "icmp" => Some(1),
+        "tcp" => Some(6),
+        "udp" => Some(17),
+        "icmpv6" => Some(58),
+        other => other.parse().ok().filter(|number| (0..=255).contains(number)),
+    };
+    number.ok_or_else(|| errors::invalid_value(parameter, &text, "This is not a protocol."))
+}
+
+/// A region's zone, by name or by id; not by both.
+pub fn zone(facts: &Facts, name: Option<&str>, id: Option<&str>) -> Result<Option<ZoneName>, ApiError> {
+    match (name, id) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(errors::excluded("availabilityZone", "availabilityZoneId")),
+        (Some(name), None) => zone::find(facts, name).cloned().map(Some),
+        (None, Some(id)) => {
+            let is = |name: &&ZoneName| zone::zone_id(facts, name.as_str()).as_deref() == Some(id);
+            let found = facts.zones.iter().find(is).cloned();
+            found
+                .map(Some)
+                .ok_or_else(|| errors::invalid_value("availabilityZoneId", &id, "There is no such zone."))
+        }
+    }
+}
+
+/// `MissingParameter`.
+pub fn missing(parameter: &str) -> ApiError {
+    let message = format!("The request must contain the parameter {parameter}");
+    ApiError::new(codes::MISSING_PARAMETER, message)
 }

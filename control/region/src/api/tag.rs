@@ -5,10 +5,12 @@ use super::page::{self, Asked, Page};
 use super::{Api, errors, parse};
 use crate::model::Account;
 use crate::request::Request;
+use crate::security_group::record::SecurityGroupRecord;
 use crate::tag::TAGS_MAX;
 use crate::tag::record::TagRecord;
 use aws::ec2::*;
 use aws::{ApiError, Caller, codes};
+use std::borrow::Cow;
 
 /// The most characters of a tag's key and value. Source: Amazon EC2 User Guide, "Tag restrictions".
 const KEY_CHARS_MAX: usize = 128;
@@ -59,11 +61,11 @@ pub fn tags_describe(
         }
         all.sort_by(|one, other| {
             // The order of the cursor's keys: a resource's id has no space.
-            (one.resource, &one.tag[0].key).cmp(&(other.resource, &other.tag[0].key))
+            (&one.resource, &one.tag[0].key).cmp(&(&other.resource, &other.tag[0].key))
         });
         let (tags, next_token) = page.take(all.into_iter(), key);
         let tags = tags.iter().map(|tagged| TagDescription {
-            resource_id: tagged.resource.to_owned(),
+            resource_id: tagged.resource.to_string(),
             resource_type: tagged.kind().to_owned(),
             key: tagged.tag[0].key.clone(),
             value: tagged.tag[0].value.clone(),
@@ -74,7 +76,7 @@ pub fn tags_describe(
 
 /// One tag of one resource.
 pub(super) struct Tagged<'a> {
-    resource: &'a str,
+    resource: Cow<'a, str>,
     /// Exactly one.
     tag: &'a [TagRecord],
 }
@@ -85,10 +87,17 @@ impl Tagged<'_> {
         match self.resource.split_once('-').map(|(kind, _)| kind) {
             Some("i") => "instance",
             Some("ami") => "image",
+            Some("acl") => "network-acl",
+            Some("dopt") => "dhcp-options",
+            Some("eipalloc") => "elastic-ip",
+            Some("eni") => "network-interface",
+            Some("igw") => "internet-gateway",
             Some("key") => "key-pair",
-            Some("vpc") => "vpc",
-            Some("subnet") => "subnet",
+            Some("rtb") => "route-table",
             Some("sg") => "security-group",
+            Some("sgr") => "security-group-rule",
+            Some("subnet") => "subnet",
+            Some("vpc") => "vpc",
             _ => "",
         }
     }
@@ -101,7 +110,7 @@ impl Filtered for Tagged<'_> {
     fn any(&self, name: &str, is: &dyn Fn(&str) -> bool) -> Option<bool> {
         Some(match name {
             "key" => is(&self.tag[0].key),
-            "resource-id" => is(self.resource),
+            "resource-id" => is(&self.resource),
             "resource-type" => is(self.kind()),
             "value" => is(&self.tag[0].value),
             _ => return None,
@@ -116,13 +125,16 @@ impl Filtered for Tagged<'_> {
 fn tagged(account: &Account) -> impl Iterator<Item = Tagged<'_>> {
     let instances = account.instances_visible().filter_map(|record| {
         let template = record.template.as_ref()?;
-        Some((record.instance_id.as_str(), template.tags.as_slice()))
+        Some((Cow::Borrowed(record.instance_id.as_str()), template.tags.as_slice()))
     });
-    let key_pairs =
-        account.key_pairs.values().map(|record| (record.key_pair_id.as_str(), record.tags.as_slice()));
-    let others = account.tags.values().map(|record| (record.resource_id.as_str(), record.tags.as_slice()));
-    let all = instances.chain(key_pairs).chain(others);
-    all.flat_map(|(resource, tags)| tags.chunks(1).map(move |tag| Tagged { resource, tag }))
+    let resources = account.tables.tagged().map(|(id, tags)| (Cow::Owned(id), tags));
+    let groups = account.all::<SecurityGroupRecord>();
+    let rules = groups.flat_map(|group| &group.rules);
+    let rules = rules.map(|rule| (Cow::Borrowed(rule.rule_id.as_str()), rule.tags.as_slice()));
+    let others = account.tags.values();
+    let others = others.map(|record| (Cow::Borrowed(record.resource_id.as_str()), record.tags.as_slice()));
+    let all = instances.chain(resources).chain(rules).chain(others);
+    all.flat_map(|(resource, tags)| tags.chunks(1).map(move |tag| Tagged { resource: resource.clone(), tag }))
 }
 
 /// The tags of a resource that has no record of its own.
@@ -141,7 +153,7 @@ pub(super) fn specified(specifications: &[TagSpecification], kind: &str) -> Resu
     for specification in specifications {
         match specification.resource_type.as_deref() {
             Some(one) if one == kind => tags.extend(specification.tags.iter().cloned()),
-            Some("volume" | "network-interface" | "spot-instances-request" | "elastic-gpu") => {
+            Some("volume" | "spot-instances-request" | "elastic-gpu") => {
                 let other = specification.resource_type.as_deref().unwrap_or_default();
                 let message = format!("There is nothing of the kind {other} to tag: Nephos has none yet.");
                 return Err(errors::unsupported(message));

@@ -1,15 +1,56 @@
-//! The default network, which can only be read: DescribeVpcs, DescribeSubnets, DescribeSecurityGroups and
-//! DescribeVpcAttribute. No instance has an interface in it yet.
+//! VPCs: CreateVpc, CreateDefaultVpc, DeleteVpc, DescribeVpcs, their attributes and their ranges.
 
-use super::filter::{Filtered, Filters};
-use super::page::{self, Asked, Page};
-use super::{Api, errors, parse, tag, zone};
-use crate::model::Account;
+use super::filter::Filtered;
+use super::resource::{self, Listing, Seen};
+use super::{Api, errors, parse, tag};
+use crate::network::NetworkChange;
 use crate::tag::record::TagRecord;
-use crate::vpc::{SUBNET_ADDRESSES, VPC_CIDR};
+use crate::vpc::record::{CidrRecord, VpcRecord};
+use crate::vpc::{Attribute, Change};
 use aws::ec2::*;
 use aws::{ApiError, Caller};
-use base::ids::SubnetId;
+
+/// CreateVpc.
+pub async fn vpc_create(
+    api: &Api,
+    caller: &Caller,
+    input: CreateVpcRequest,
+) -> Result<CreateVpcResponse, ApiError> {
+    let Some(cidr) = input.cidr_block else { return Err(parse::missing("cidrBlock")) };
+    let cidr = parse::cidr4("cidrBlock", &cidr)?;
+    let tenancy = input.instance_tenancy.as_deref().unwrap_or("default");
+    if parse::word("instanceTenancy", tenancy, &["default", "dedicated", "host"])? != "default" {
+        return Err(errors::unsupported(format!("The tenancy {tenancy} is not supported by Nephos yet.")));
+    }
+    let tags = tag::specified(&input.tag_specifications, "vpc")?;
+    parse::dry_run(input.dry_run)?;
+    let ipv6 = input.amazon_provided_ipv6_cidr_block.unwrap_or(false);
+    made(api, caller, Change::Create { cidr, ipv6, tags }).await
+}
+
+/// CreateDefaultVpc.
+pub async fn default_vpc_create(
+    api: &Api,
+    caller: &Caller,
+    input: CreateDefaultVpcRequest,
+) -> Result<CreateVpcResponse, ApiError> {
+    parse::dry_run(input.dry_run)?;
+    made(api, caller, Change::CreateDefault).await
+}
+
+async fn made(api: &Api, caller: &Caller, change: Change) -> Result<CreateVpcResponse, ApiError> {
+    let answer = resource::change(api, caller, NetworkChange::Vpc(change), None).await?;
+    let record = resource::made::<VpcRecord>(&answer)?;
+    Ok(CreateVpcResponse { vpc: resource::told(api, caller, &*record, |seen| seen.shape())? })
+}
+
+/// DeleteVpc.
+pub async fn vpc_delete(api: &Api, caller: &Caller, input: DeleteVpcRequest) -> Result<Return, ApiError> {
+    parse::resource_id::<VpcRecord>(&input.vpc_id)?;
+    parse::dry_run(input.dry_run)?;
+    resource::change(api, caller, NetworkChange::Vpc(Change::Delete(input.vpc_id)), None).await?;
+    Ok(Return::TRUE)
+}
 
 /// DescribeVpcs.
 pub fn vpcs_describe(
@@ -17,187 +58,180 @@ pub fn vpcs_describe(
     caller: &Caller,
     input: DescribeVpcsRequest,
 ) -> Result<DescribeVpcsResponse, ApiError> {
-    let network = api.network(caller.account);
-    for text in &input.vpc_ids {
-        if parse::vpc_id(text)? != network.vpc {
-            return Err(errors::vpc_not_found(text));
-        }
-    }
-    let filters = Filters::read::<Tagged<'_, Vpc>>(&input.filters)?;
-    let asked = Asked { max_results: input.max_results, next_token: input.next_token };
-    page::refuse_beside_ids(input.vpc_ids.len(), "vpcIds", &asked)?;
-    let selection = (&input.vpc_ids, &input.filters);
-    let page = Page::open(api, caller, "DescribeVpcs", &selection, page::USUAL, asked)?;
-    parse::dry_run(input.dry_run)?;
-    let id = network.vpc.to_string();
-    let vpc = Vpc {
-        owner_id: caller.account.to_string(),
-        state: "available".to_owned(),
-        cidr_block: VPC_CIDR.to_owned(),
-        cidr_block_associations: vec![VpcCidrBlockAssociation {
-            association_id: id.replacen("vpc-", "vpc-cidr-assoc-", 1),
-            cidr_block: VPC_CIDR.to_owned(),
-            cidr_block_state: VpcCidrBlockState { state: "associated".to_owned(), status_message: None },
-        }],
-        dhcp_options_id: "default".to_owned(),
-        instance_tenancy: "default".to_owned(),
-        is_default: true,
-        tags: Vec::new(),
-        vpc_id: id,
+    let listing = Listing {
+        operation: "DescribeVpcs",
+        parameter: "vpcIds",
+        ids: &input.vpc_ids,
+        filters: &input.filters,
+        max_results: input.max_results,
+        next_token: input.next_token,
+        dry_run: input.dry_run,
     };
-    api.read(caller, |account| {
-        let (vpcs, next_token) = page_of(account, &page, vec![vpc], &filters, |vpc| &vpc.vpc_id);
-        let vpcs = vpcs.into_iter().map(|seen| Vpc { tags: tag::shapes(seen.tags), ..seen.resource });
-        Ok(DescribeVpcsResponse { vpcs: vpcs.collect(), next_token })
-    })
+    let (vpcs, next_token) = resource::list(api, caller, listing, |seen: Seen<'_, VpcRecord>| seen.shape())?;
+    Ok(DescribeVpcsResponse { vpcs, next_token })
 }
 
-/// DescribeVpcAttribute: what a default VPC is set to.
+/// DescribeVpcAttribute.
 pub fn attribute_describe(
     api: &Api,
     caller: &Caller,
     input: DescribeVpcAttributeRequest,
 ) -> Result<VpcAttribute, ApiError> {
-    if parse::vpc_id(&input.vpc_id)? != api.network(caller.account).vpc {
-        return Err(errors::vpc_not_found(&input.vpc_id));
-    }
+    parse::resource_id::<VpcRecord>(&input.vpc_id)?;
     let names = ["enableDnsSupport", "enableDnsHostnames", "enableNetworkAddressUsageMetrics"];
     let name = parse::word("attribute", &input.attribute, &names)?;
     parse::dry_run(input.dry_run)?;
-    let flag = |of: &str, value: bool| (of == name).then_some(AttributeBooleanValue { value: Some(value) });
-    Ok(VpcAttribute {
-        vpc_id: input.vpc_id,
-        enable_dns_support: flag("enableDnsSupport", true),
-        enable_dns_hostnames: flag("enableDnsHostnames", true),
-        enable_network_address_usage_metrics: flag("enableNetworkAddressUsageMetrics", false),
-    })
-}
-
-/// DescribeSubnets.
-pub fn subnets_describe(
-    api: &Api,
-    caller: &Caller,
-    input: DescribeSubnetsRequest,
-) -> Result<DescribeSubnetsResponse, ApiError> {
-    let network = api.network(caller.account);
-    for text in &input.subnet_ids {
-        let id: Option<SubnetId> = text.parse().ok();
-        if !network.subnets.iter().any(|subnet| Some(subnet.id) == id) {
-            return Err(errors::subnet_not_found(text));
-        }
-    }
-    let filters = Filters::read::<Tagged<'_, Subnet>>(&input.filters)?;
-    let asked = Asked { max_results: input.max_results, next_token: input.next_token };
-    page::refuse_beside_ids(input.subnet_ids.len(), "subnetIds", &asked)?;
-    let selection = (&input.subnet_ids, &input.filters);
-    let page = Page::open(api, caller, "DescribeSubnets", &selection, page::USUAL, asked)?;
-    parse::dry_run(input.dry_run)?;
-    let subnets = network.subnets.iter().map(|subnet| Subnet {
-        subnet_id: subnet.id.to_string(),
-        subnet_arn: parse::arn(caller, "ec2", &format!("subnet/{}", subnet.id)),
-        vpc_id: network.vpc.to_string(),
-        owner_id: caller.account.to_string(),
-        state: "available".to_owned(),
-        cidr_block: subnet.cidr.clone(),
-        available_ip_address_count: i32::try_from(SUBNET_ADDRESSES).unwrap_or(i32::MAX),
-        availability_zone: subnet.zone.to_string(),
-        availability_zone_id: zone::zone_id(&api.facts, subnet.zone.as_str()).unwrap_or_default(),
-        default_for_az: true,
-        // Nothing has a public address yet.
-        map_public_ip_on_launch: false,
-        ..Subnet::default()
-    });
-    let wanted =
-        |subnet: &Subnet| input.subnet_ids.is_empty() || input.subnet_ids.contains(&subnet.subnet_id);
-    let subnets = subnets.filter(wanted).collect();
     api.read(caller, |account| {
-        let (subnets, next_token) = page_of(account, &page, subnets, &filters, |subnet| &subnet.subnet_id);
-        let subnets =
-            subnets.into_iter().map(|seen| Subnet { tags: tag::shapes(seen.tags), ..seen.resource });
-        Ok(DescribeSubnetsResponse { subnets: subnets.collect(), next_token })
+        let vpc = resource::find::<VpcRecord>(account, &input.vpc_id)?;
+        let flag =
+            |of: &str, value: bool| (of == name).then_some(AttributeBooleanValue { value: Some(value) });
+        Ok(VpcAttribute {
+            enable_dns_support: flag("enableDnsSupport", vpc.dns_support),
+            enable_dns_hostnames: flag("enableDnsHostnames", vpc.dns_hostnames),
+            enable_network_address_usage_metrics: flag(
+                "enableNetworkAddressUsageMetrics",
+                vpc.address_metrics,
+            ),
+            vpc_id: vpc.vpc_id.clone(),
+        })
     })
 }
 
-/// DescribeSecurityGroups.
-pub fn security_groups_describe(
+/// ModifyVpcAttribute: one attribute at a time.
+pub async fn attribute_modify(
     api: &Api,
     caller: &Caller,
-    input: DescribeSecurityGroupsRequest,
-) -> Result<DescribeSecurityGroupsResponse, ApiError> {
-    let network = api.network(caller.account);
-    for text in &input.group_ids {
-        if parse::security_group_id(text)? != network.security_group {
-            return Err(errors::security_group_not_found(text));
-        }
-    }
-    if let Some(name) = input.group_names.iter().find(|name| *name != DEFAULT) {
-        return Err(errors::security_group_not_found(name));
-    }
-    let filters = Filters::read::<Tagged<'_, SecurityGroup>>(&input.filters)?;
-    let asked = Asked { max_results: input.max_results, next_token: input.next_token };
-    page::refuse_beside_ids(input.group_ids.len() + input.group_names.len(), "groupIds", &asked)?;
-    let selection = (&input.group_ids, &input.group_names, &input.filters);
-    let page = Page::open(api, caller, "DescribeSecurityGroups", &selection, page::USUAL, asked)?;
-    parse::dry_run(input.dry_run)?;
-    let id = network.security_group.to_string();
-    let owner_id = caller.account.to_string();
-    let all = || IpPermission { ip_protocol: "-1".to_owned(), ..IpPermission::default() };
-    let members =
-        UserIdGroupPair { group_id: Some(id.clone()), user_id: Some(owner_id.clone()), ..Default::default() };
-    let anywhere = IpRange { cidr_ip: "0.0.0.0/0".to_owned(), description: None };
-    let group = SecurityGroup {
-        group_name: DEFAULT.to_owned(),
-        description: "default VPC security group".to_owned(),
-        owner_id,
-        vpc_id: network.vpc.to_string(),
-        security_group_arn: parse::arn(caller, "ec2", &format!("security-group/{id}")),
-        ip_permissions: vec![IpPermission { user_id_group_pairs: vec![members], ..all() }],
-        ip_permissions_egress: vec![IpPermission { ip_ranges: vec![anywhere], ..all() }],
-        tags: Vec::new(),
-        group_id: id,
+    input: ModifyVpcAttributeRequest,
+) -> Result<Return, ApiError> {
+    parse::resource_id::<VpcRecord>(&input.vpc_id)?;
+    let named = [
+        ("enableDnsSupport", input.enable_dns_support, Attribute::DnsSupport),
+        ("enableDnsHostnames", input.enable_dns_hostnames, Attribute::DnsHostnames),
+        (
+            "enableNetworkAddressUsageMetrics",
+            input.enable_network_address_usage_metrics,
+            Attribute::AddressMetrics,
+        ),
+    ];
+    let values = named.into_iter().map(|(name, value, of)| (name, value.map(|value| (of, value))));
+    let (attribute, value) = parse::exactly_one(values, "enableDnsSupport or enableDnsHostnames")?;
+    let on = value.value.ok_or_else(|| parse::missing("Value"))?;
+    let change = Change::Modify(input.vpc_id, attribute, on);
+    resource::change(api, caller, NetworkChange::Vpc(change), None).await?;
+    Ok(Return::TRUE)
+}
+
+/// AssociateVpcCidrBlock.
+pub async fn range_associate(
+    api: &Api,
+    caller: &Caller,
+    input: AssociateVpcCidrBlockRequest,
+) -> Result<VpcCidrBlockAssociated, ApiError> {
+    parse::resource_id::<VpcRecord>(&input.vpc_id)?;
+    let ipv6 = input.amazon_provided_ipv6_cidr_block.unwrap_or(false);
+    let cidr = match (input.cidr_block, ipv6) {
+        (Some(_), true) => return Err(errors::excluded("cidrBlock", "amazonProvidedIpv6CidrBlock")),
+        (Some(cidr), false) => Some(parse::cidr4("cidrBlock", &cidr)?),
+        (None, true) => None,
+        (None, false) => return Err(parse::missing("cidrBlock")),
     };
-    api.read(caller, |account| {
-        let (groups, next_token) = page_of(account, &page, vec![group], &filters, |group| &group.group_id);
-        let groups =
-            groups.into_iter().map(|seen| SecurityGroup { tags: tag::shapes(seen.tags), ..seen.resource });
-        Ok(DescribeSecurityGroupsResponse { security_groups: groups.collect(), next_token })
+    let change = NetworkChange::Vpc(Change::RangeAdd(input.vpc_id, cidr));
+    let answer = resource::change(api, caller, change, None).await?;
+    let vpc = resource::made::<VpcRecord>(&answer)?;
+    resource::told(api, caller, &*vpc, |seen| {
+        let ranges = if cidr.is_some() { &vpc.cidrs } else { &vpc.cidrs_ipv6 };
+        seen.associated(ranges.last().map(|range| range.association_id.as_str()), "associating")
     })
 }
 
-/// The name of the one security group.
-const DEFAULT: &str = "default";
-
-/// A part of the network with its tags.
-pub(super) struct Tagged<'a, T> {
-    resource: T,
-    tags: &'a [TagRecord],
+/// DisassociateVpcCidrBlock.
+pub async fn range_disassociate(
+    api: &Api,
+    caller: &Caller,
+    input: DisassociateVpcCidrBlockRequest,
+) -> Result<VpcCidrBlockAssociated, ApiError> {
+    let association = input.association_id;
+    let change = NetworkChange::Vpc(Change::RangeRemove(association.clone()));
+    let answer = resource::change(api, caller, change, None).await?;
+    let before = resource::made::<VpcRecord>(&answer)?;
+    resource::told(api, caller, &*before, |seen| seen.associated(Some(&association), "disassociating"))
 }
 
-/// The resources that the filters hold for, on this page, sorted by id.
-fn page_of<'a, T>(
-    account: &'a Account,
-    page: &Page,
-    resources: Vec<T>,
-    filters: &Filters,
-    id: impl Fn(&T) -> &String,
-) -> (Vec<Tagged<'a, T>>, Option<String>)
-where
-    Tagged<'a, T>: Filtered,
-{
-    let tagged = |resource: T| Tagged { tags: tag::of(account, id(&resource)), resource };
-    let mut seen: Vec<_> = resources.into_iter().map(tagged).filter(|seen| filters.hold(seen)).collect();
-    seen.retain(|seen| page.is_after(id(&seen.resource)));
-    seen.sort_by(|one, other| id(&one.resource).cmp(id(&other.resource)));
-    page.take(seen.into_iter(), |seen| id(&seen.resource).clone())
+/// A state of a range.
+fn state(state: &str) -> VpcCidrBlockState {
+    VpcCidrBlockState { state: state.to_owned(), status_message: None }
 }
 
-impl Filtered for Tagged<'_, Vpc> {
+impl Seen<'_, VpcRecord> {
+    fn dhcp_options_id(&self) -> &str {
+        if self.record.dhcp_options_id.is_empty() { "default" } else { &self.record.dhcp_options_id }
+    }
+
+    fn range(&self, range: &CidrRecord, word: &str) -> VpcCidrBlockAssociation {
+        VpcCidrBlockAssociation {
+            association_id: range.association_id.clone(),
+            cidr_block: range.cidr.clone(),
+            cidr_block_state: state(word),
+        }
+    }
+
+    fn range_ipv6(&self, range: &CidrRecord, word: &str) -> VpcIpv6CidrBlockAssociation {
+        VpcIpv6CidrBlockAssociation {
+            association_id: range.association_id.clone(),
+            ipv6_cidr_block: range.cidr.clone(),
+            ipv6_cidr_block_state: state(word),
+            network_border_group: self.api.facts.region.to_string(),
+            ipv6_pool: "Amazon".to_owned(),
+        }
+    }
+
+    fn associated(&self, association: Option<&str>, word: &str) -> VpcCidrBlockAssociated {
+        let is = |range: &&CidrRecord| Some(range.association_id.as_str()) == association;
+        VpcCidrBlockAssociated {
+            cidr_block_association: self.record.cidrs.iter().find(is).map(|one| self.range(one, word)),
+            ipv6_cidr_block_association: self
+                .record
+                .cidrs_ipv6
+                .iter()
+                .find(is)
+                .map(|one| self.range_ipv6(one, word)),
+            vpc_id: self.record.vpc_id.clone(),
+        }
+    }
+
+    /// The VPC as customers see it.
+    pub fn shape(&self) -> Vpc {
+        let vpc = self.record;
+        Vpc {
+            vpc_id: vpc.vpc_id.clone(),
+            owner_id: self.owner_id(),
+            state: "available".to_owned(),
+            cidr_block: vpc.cidrs.first().map(|range| range.cidr.clone()).unwrap_or_default(),
+            cidr_block_associations: vpc.cidrs.iter().map(|one| self.range(one, "associated")).collect(),
+            ipv6_cidr_block_associations: vpc
+                .cidrs_ipv6
+                .iter()
+                .map(|one| self.range_ipv6(one, "associated"))
+                .collect(),
+            dhcp_options_id: self.dhcp_options_id().to_owned(),
+            instance_tenancy: "default".to_owned(),
+            is_default: vpc.is_default,
+            tags: tag::shapes(&vpc.tags),
+        }
+    }
+}
+
+impl Filtered for Seen<'_, VpcRecord> {
     const NAMES: &'static [&'static str] = &[
         "cidr",
         "cidr-block-association.association-id",
         "cidr-block-association.cidr-block",
         "cidr-block-association.state",
         "dhcp-options-id",
+        "ipv6-cidr-block-association.association-id",
+        "ipv6-cidr-block-association.ipv6-cidr-block",
+        "ipv6-cidr-block-association.ipv6-pool",
+        "ipv6-cidr-block-association.state",
         "is-default",
         "isDefault",
         "owner-id",
@@ -207,87 +241,28 @@ impl Filtered for Tagged<'_, Vpc> {
     const TAGGED: bool = true;
 
     fn any(&self, name: &str, is: &dyn Fn(&str) -> bool) -> Option<bool> {
-        let vpc = &self.resource;
-        let mut ranges = vpc.cidr_block_associations.iter();
+        let vpc = self.record;
+        let mut ranges = vpc.cidrs.iter();
+        let mut ipv6 = vpc.cidrs_ipv6.iter();
         Some(match name {
-            "cidr" => is(&vpc.cidr_block),
+            "cidr" => ranges.next().is_some_and(|range| is(&range.cidr)),
             "cidr-block-association.association-id" => ranges.any(|range| is(&range.association_id)),
-            "cidr-block-association.cidr-block" => ranges.any(|range| is(&range.cidr_block)),
-            "cidr-block-association.state" => ranges.any(|range| is(&range.cidr_block_state.state)),
-            "dhcp-options-id" => is(&vpc.dhcp_options_id),
+            "cidr-block-association.cidr-block" => ranges.any(|range| is(&range.cidr)),
+            "cidr-block-association.state" => ranges.any(|_| is("associated")),
+            "dhcp-options-id" => is(self.dhcp_options_id()),
+            "ipv6-cidr-block-association.association-id" => ipv6.any(|range| is(&range.association_id)),
+            "ipv6-cidr-block-association.ipv6-cidr-block" => ipv6.any(|range| is(&range.cidr)),
+            "ipv6-cidr-block-association.ipv6-pool" => ipv6.any(|_| is("Amazon")),
+            "ipv6-cidr-block-association.state" => ipv6.any(|_| is("associated")),
             "is-default" | "isDefault" => is(&vpc.is_default.to_string()),
-            "owner-id" => is(&vpc.owner_id),
-            "state" => is(&vpc.state),
+            "owner-id" => is(&self.owner_id()),
+            "state" => is("available"),
             "vpc-id" => is(&vpc.vpc_id),
             _ => return None,
         })
     }
 
     fn tags(&self) -> &[TagRecord] {
-        self.tags
-    }
-}
-
-impl Filtered for Tagged<'_, Subnet> {
-    const NAMES: &'static [&'static str] = &[
-        "availability-zone",
-        "availability-zone-id",
-        "availabilityZone",
-        "available-ip-address-count",
-        "cidr",
-        "cidr-block",
-        "cidrBlock",
-        "default-for-az",
-        "defaultForAz",
-        "map-public-ip-on-launch",
-        "owner-id",
-        "state",
-        "subnet-arn",
-        "subnet-id",
-        "vpc-id",
-    ];
-    const TAGGED: bool = true;
-
-    fn any(&self, name: &str, is: &dyn Fn(&str) -> bool) -> Option<bool> {
-        let subnet = &self.resource;
-        Some(match name {
-            "availability-zone" | "availabilityZone" => is(&subnet.availability_zone),
-            "availability-zone-id" => is(&subnet.availability_zone_id),
-            "available-ip-address-count" => is(&subnet.available_ip_address_count.to_string()),
-            "cidr" | "cidr-block" | "cidrBlock" => is(&subnet.cidr_block),
-            "default-for-az" | "defaultForAz" => is(&subnet.default_for_az.to_string()),
-            "map-public-ip-on-launch" => is(&subnet.map_public_ip_on_launch.to_string()),
-            "owner-id" => is(&subnet.owner_id),
-            "state" => is(&subnet.state),
-            "subnet-arn" => is(&subnet.subnet_arn),
-            "subnet-id" => is(&subnet.subnet_id),
-            "vpc-id" => is(&subnet.vpc_id),
-            _ => return None,
-        })
-    }
-
-    fn tags(&self) -> &[TagRecord] {
-        self.tags
-    }
-}
-
-impl Filtered for Tagged<'_, SecurityGroup> {
-    const NAMES: &'static [&'static str] = &["description", "group-id", "group-name", "owner-id", "vpc-id"];
-    const TAGGED: bool = true;
-
-    fn any(&self, name: &str, is: &dyn Fn(&str) -> bool) -> Option<bool> {
-        let group = &self.resource;
-        Some(match name {
-            "description" => is(&group.description),
-            "group-id" => is(&group.group_id),
-            "group-name" => is(&group.group_name),
-            "owner-id" => is(&group.owner_id),
-            "vpc-id" => is(&group.vpc_id),
-            _ => return None,
-        })
-    }
-
-    fn tags(&self) -> &[TagRecord] {
-        self.tags
+        &self.record.tags
     }
 }

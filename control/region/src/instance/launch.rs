@@ -9,12 +9,13 @@
 use super::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use super::state::{Acceptance, Event, Stage, next};
 use super::{member_derive, members};
-use crate::fleet::Fleet;
+use crate::network_interface::launch::{interfaces_move, interfaces_plan};
 use crate::owner::{Tx, WORK_OPS_MAX};
 use crate::placement::{self, Decision, PlaceRequest};
 use crate::record::{Name, Record};
 use crate::refusal::Refusal;
 use crate::request::LaunchRequest;
+use crate::scene::Scene;
 use base::clock::Timestamp;
 use base::ids::{CellId, InstanceId, ReservationId, ZoneName};
 use contract::VmReport;
@@ -74,7 +75,7 @@ pub enum Progress {
 /// Accepts a launch, or finds the one that the same token made before. Durable with the commit that follows.
 pub fn accept(
     tx: &mut Tx<'_>,
-    fleet: &Fleet,
+    scene: &Scene<'_>,
     request: &LaunchRequest,
     occupied: &BTreeMap<ZoneName, u32>,
     vcpus_limit: u32,
@@ -102,9 +103,10 @@ pub fn accept(
         zone: request.zone.clone(),
         excluded: Vec::new(),
     };
-    let decision = placement::plan(fleet, occupied, &place).map_err(|refused| {
+    let decision = placement::plan(scene.fleet, occupied, &place).map_err(|refused| {
         Refusal::InsufficientCapacity(refused.sentence(&request.template.instance_type))
     })?;
+    let interface = interfaces_plan(tx, scene, &request.interface, &decision.zone, count)?;
     let id = ReservationId::random(tx.random);
     let seed = tx.random.u128();
     let record = ReservationRecord {
@@ -121,6 +123,7 @@ pub fn accept(
         cell_id: decision.cell.to_string(),
         verdicts: decision.verdicts,
         client_token: request.client_token.clone(),
+        interface: Some(interface),
     };
     tx.put(Name::Reservation(id), Record::Reservation(Arc::new(record)));
     if !request.client_token.is_empty() {
@@ -146,12 +149,12 @@ pub fn confirm(record: &mut InstanceRecord, report: &VmReport, now: Timestamp) {
 
 /// Decides what becomes of a launch whose claims have all been answered: other cells for the members that were
 /// refused, then settling with what there is, or undoing.
-pub fn settle(tx: &mut Tx<'_>, fleet: &Fleet, id: ReservationId, claims: &mut Claims) -> Progress {
+pub fn settle(tx: &mut Tx<'_>, scene: &Scene<'_>, id: ReservationId, claims: &mut Claims) -> Progress {
     let Some(reservation) = tx.reservation(id) else { return Progress::Done };
     if reservation.acceptance() != Acceptance::Claiming || !claims.waiting.is_empty() {
         return Progress::Done;
     }
-    if !claims.refused.is_empty() && redecide(tx, fleet, &reservation, claims) {
+    if !claims.refused.is_empty() && redecide(tx, scene, id, &reservation, claims) {
         return Progress::Done;
     }
     // Once some members are confirmed the customer's instances exist: what is left is settled, never undone.
@@ -187,16 +190,25 @@ pub fn settle(tx: &mut Tx<'_>, fleet: &Fleet, id: ReservationId, claims: &mut Cl
 }
 
 /// Sends refused members to another cell, if one is left. True if some were.
-fn redecide(tx: &mut Tx<'_>, fleet: &Fleet, reservation: &ReservationRecord, claims: &mut Claims) -> bool {
+fn redecide(
+    tx: &mut Tx<'_>,
+    scene: &Scene<'_>,
+    id: ReservationId,
+    reservation: &ReservationRecord,
+    claims: &mut Claims,
+) -> bool {
     let Some(template) = reservation.template.as_ref() else { return false };
     // One launch stays in one zone: the one in which some of it has a place.
     let placed = claims.claimed.keys().next().and_then(|member| tx.instance(*member));
     let zone: Option<ZoneName> = match placed {
         Some(record) => record.zone.parse().ok(),
-        None if reservation.zone_fixed => reservation.zone.parse().ok(),
+        // Another zone is another subnet: only all members together go there, in this one commit.
+        None if reservation.zone_fixed || claims.refused.len() > WORK_OPS_MAX - 3 => {
+            reservation.zone.parse().ok()
+        }
         None => None,
     };
-    let refused: Vec<InstanceId> = claims.refused.keys().copied().take(WORK_OPS_MAX - 2).collect();
+    let refused: Vec<InstanceId> = claims.refused.keys().copied().take(WORK_OPS_MAX - 3).collect();
     let excluded = refused.iter().flat_map(|member| cells_refused(tx, reservation, *member)).collect();
     let missing = reservation.count_min.saturating_sub(claims.claimed.len() as u32);
     let place = PlaceRequest {
@@ -207,7 +219,15 @@ fn redecide(tx: &mut Tx<'_>, fleet: &Fleet, reservation: &ReservationRecord, cla
         zone,
         excluded,
     };
-    let Ok(decision) = placement::plan(fleet, &BTreeMap::new(), &place) else { return false };
+    let Ok(decision) = placement::plan(scene.fleet, &BTreeMap::new(), &place) else { return false };
+    if let Some(interface) = &reservation.interface
+        && decision.zone.as_str() != reservation.zone
+    {
+        let Ok(moved) = interfaces_move(tx, scene, interface, &decision.zone) else { return false };
+        let zone = decision.zone.to_string();
+        let moved = ReservationRecord { zone, interface: Some(moved), ..reservation.clone() };
+        tx.put(Name::Reservation(id), Record::Reservation(Arc::new(moved)));
+    }
     for (index, member) in members(reservation).filter(|(_, member)| refused.contains(member)) {
         let record = tx.instance(member).map(Arc::unwrap_or_clone);
         let mut record = record.unwrap_or_else(|| member_derive(reservation, index, member));

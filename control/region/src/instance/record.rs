@@ -2,6 +2,7 @@
 
 use super::catalogue;
 use super::state::{Acceptance, Stage};
+use crate::network_interface::record::LaunchInterfaceRecord;
 use crate::tag::record::TagRecord;
 use base::clock::Timestamp;
 use base::ids::InstanceId;
@@ -49,6 +50,9 @@ pub struct ReservationRecord {
     /// The idempotency token, if one was given.
     #[prost(string, tag = "13")]
     pub client_token: String,
+    /// The members' first interfaces; launches from before there were networks have none.
+    #[prost(message, optional, tag = "14")]
+    pub interface: Option<LaunchInterfaceRecord>,
 }
 
 /// What the members of a launch have in common.

@@ -2,10 +2,16 @@
 
 use super::state::{Acceptance, State};
 use crate::model::Model;
+use crate::network::NetworkChange;
+use crate::network_interface;
+use crate::network_interface::launch::LaunchInterface;
+use crate::network_interface::record::InterfaceRecord;
+use crate::pool::Pools;
 use crate::record::{Record, decode};
 use crate::refusal::Refusal;
 use crate::region::{Effect, Event, Identity, Region};
 use crate::request::{Answer, LaunchRequest, Request};
+use crate::vpc;
 use base::clock::Timestamp;
 use base::generation::Term;
 use base::ids::{AccountId, CellId, InstanceId};
@@ -51,6 +57,7 @@ fn identity() -> Identity {
         zones: vec![zone("za", &["za-c1", "za-c2"]), zone("zb", &["zb-c1"])],
         vcpus_per_account: 32,
         images: vec![],
+        pools: Pools::default(),
     }
 }
 
@@ -257,6 +264,7 @@ fn launch_request(count_min: u32, count: u32, token: &str) -> Request {
         memory_mib: 1024,
         template: super::record::TemplateRecord { instance_type: "t3.micro".into(), ..Default::default() },
         zone: None,
+        interface: LaunchInterface::default(),
         client_token: token.into(),
         parameters_sha256: [count as u8; 32],
     }))
@@ -602,4 +610,105 @@ fn a_cell_that_was_restored_is_told_again_what_is_wanted() {
     let sent = cloud.intents.len();
     cloud.pass(Duration::from_secs(5));
     assert_eq!(cloud.intents.len(), sent);
+}
+
+impl Cloud {
+    /// The interfaces of the account: each one's id and addresses, private and public.
+    fn interfaces(&self) -> BTreeMap<String, (Vec<u32>, u32)> {
+        let model = self.region.model();
+        let model = model.read().unwrap();
+        let account = model.account(self.account).unwrap();
+        let interfaces = account.all::<InterfaceRecord>();
+        interfaces
+            .map(|one| (one.interface_id.clone(), (one.addresses.clone(), one.public_address)))
+            .collect()
+    }
+}
+
+/// Launches of one batch share no address, and what a restart reads is what was there before it.
+#[test]
+fn launched_instances_have_addresses_of_their_own_across_restarts() {
+    let mut cloud = Cloud::new();
+    cloud.vcpus = 64;
+    cloud.restart();
+    cloud.launch(5);
+    cloud.launch(3);
+    let interfaces = cloud.interfaces();
+    let mut private: Vec<u32> = interfaces.values().flat_map(|(private, _)| private.clone()).collect();
+    let mut public: Vec<u32> = interfaces.values().map(|(_, public)| *public).collect();
+    for addresses in [&mut private, &mut public] {
+        addresses.sort_unstable();
+        addresses.dedup();
+        assert_eq!(addresses.len(), 8);
+        assert!(addresses[0] != 0);
+    }
+    cloud.restart();
+    assert_eq!(cloud.interfaces(), interfaces);
+}
+
+#[test]
+fn an_interface_goes_when_its_instance_is_destroyed_and_not_before() {
+    let mut cloud = Cloud::new();
+    let id = cloud.launch(1)[0];
+    let before = cloud.interfaces();
+    cloud.hosts = false;
+    cloud.ask(Request::Terminate(vec![id])).unwrap();
+    assert_eq!(cloud.interfaces(), before);
+    cloud.hosts = true;
+    cloud.restart();
+    for _ in 0..8 {
+        cloud.now = cloud.now + Duration::from_secs(1);
+        cloud.event(Event::Tick);
+    }
+    assert_eq!(cloud.state(id), Some(State::Terminated));
+    assert!(cloud.interfaces().is_empty());
+}
+
+/// One that was changed has a record of its own; one that is to be kept gets one when its instance goes.
+#[test]
+fn an_interface_that_is_to_be_kept_outlives_its_instance() {
+    let mut cloud = Cloud::new();
+    let Request::Launch(mut launch) = launch_request(1, 1, "") else { panic!("no launch") };
+    launch.interface.keep = true;
+    cloud.ask(Request::Launch(launch)).unwrap();
+    let before = cloud.interfaces();
+    let id = {
+        let model = cloud.region.model();
+        let model = model.read().unwrap();
+        *model.account(cloud.account).unwrap().instances.keys().next().unwrap()
+    };
+    cloud.ask(Request::Terminate(vec![id])).unwrap();
+    assert_eq!(cloud.state(id), Some(State::Terminated));
+    assert_eq!(cloud.interfaces(), before);
+    cloud.restart();
+    assert_eq!(cloud.interfaces(), before);
+    let interface = before.keys().next().unwrap().clone();
+    let delete = NetworkChange::NetworkInterface(network_interface::Change::Delete(interface));
+    cloud.ask(Request::Network(Box::new(delete), None)).unwrap();
+    assert!(cloud.interfaces().is_empty());
+}
+
+/// What changes in a VPC moves that VPC's revision, and no other's.
+#[test]
+fn a_commit_names_the_vpcs_that_it_changes() {
+    let mut cloud = Cloud::new();
+    let revision = |cloud: &Cloud| cloud.region.model().read().unwrap().revision;
+    let begin = revision(&cloud);
+    assert_eq!(cloud.region.feed().since(Revision(0)).count(), 1, "the default VPC");
+    let create = vpc::Change::Create { cidr: "10.0.0.0/16".parse().unwrap(), ipv6: false, tags: Vec::new() };
+    cloud.ask(Request::Network(Box::new(NetworkChange::Vpc(create)), None)).unwrap();
+    let made: Vec<_> = cloud.region.feed().since(begin).collect();
+    assert_eq!(made.len(), 1);
+    let after = revision(&cloud);
+    let id = cloud.launch(1)[0];
+    let launched: Vec<_> = cloud.region.feed().since(after).map(|(vpc, _)| vpc).collect();
+    assert_eq!(launched.len(), 1);
+    assert_ne!(launched[0], made[0].0);
+    let after = revision(&cloud);
+    cloud.ask(Request::KeyPairCreate(Box::default())).unwrap();
+    assert_eq!(cloud.region.feed().since(after).count(), 0);
+    cloud.ask(Request::Terminate(vec![id])).unwrap();
+    assert_eq!(cloud.region.feed().since(after).map(|(vpc, _)| vpc).collect::<Vec<_>>(), launched);
+    cloud.restart();
+    assert_eq!(cloud.region.feed().revision(made[0].0), Some(revision(&cloud)));
 }

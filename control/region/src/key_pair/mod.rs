@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// Stores a key pair under an id of its own; its name must be free in the account.
 pub fn key_pair_create(tx: &mut Tx<'_>, mut record: KeyPairRecord) -> Result<Arc<KeyPairRecord>, Refusal> {
-    if tx.key_pairs().iter().any(|(_, other)| other.key_name == record.key_name) {
+    if tx.all::<KeyPairRecord>().any(|(_, other)| other.key_name == record.key_name) {
         return Err(Refusal::KeyPairExists(record.key_name));
     }
     let id = KeyPairId::random(tx.random);
@@ -29,9 +29,10 @@ pub fn key_pair_create(tx: &mut Tx<'_>, mut record: KeyPairRecord) -> Result<Arc
 
 /// Removes a key pair, by name or by id; says which it was. One that does not exist is no error, as in AWS.
 pub fn key_pair_delete(tx: &mut Tx<'_>, name: Option<&str>, id: Option<KeyPairId>) -> Option<KeyPairId> {
-    let found = tx.key_pairs().into_iter().find(|(key_pair, record)| {
+    let found = tx.all::<KeyPairRecord>().find(|(key_pair, record)| {
         id.is_none_or(|id| id == *key_pair) && name.is_none_or(|name| name == record.key_name)
-    })?;
-    tx.delete(Name::KeyPair(found.0));
-    Some(found.0)
+    });
+    let (id, _) = found?;
+    tx.remove::<KeyPairRecord>(id);
+    Some(id)
 }

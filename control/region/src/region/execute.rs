@@ -1,55 +1,26 @@
 //! What requests do to their account, on a [`Tx`]; and what is removed when it has had its time.
 
-use super::{Identity, Outcome, Wants};
-use crate::fleet::Fleet;
+use super::{Outcome, Wants};
 use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self, launch, lifecycle, reconcile};
-use crate::model::{Account, Model};
+use crate::model::Account;
 use crate::owner::Tx;
 use crate::record::{Name, Record};
 use crate::refusal::Refusal;
 use crate::request::{Answer, Request, StateChange};
-use crate::vpc::DefaultNetwork;
-use crate::{key_pair, tag};
+use crate::scene::Scene;
+use crate::{key_pair, network, tag};
 use base::clock::Timestamp;
-use base::ids::{AccountId, InstanceId, ReservationId, ZoneName};
-use std::collections::BTreeMap;
+use base::ids::{InstanceId, ReservationId};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long idempotency tokens are kept at least. Source: Amazon EC2 API Reference, "Ensuring idempotency".
 const TOKEN_KEPT: Duration = Duration::from_secs(24 * 3600);
 
-/// What a request is decided with, beside its account's records.
-pub(super) struct Scene<'a> {
-    pub fleet: &'a Fleet,
-    pub model: &'a Model,
-    pub identity: &'a Identity,
-    pub account: AccountId,
-}
-
-impl Scene<'_> {
-    /// Whether a resource that has no record of its own exists: an image, or the account's default network.
-    fn resource_exists(&self, resource: &str) -> bool {
-        let image = resource.parse().is_ok_and(|image| self.identity.images.contains(&image));
-        image || self.network().owns(resource)
-    }
-
-    fn network(&self) -> DefaultNetwork {
-        DefaultNetwork::of(self.account, self.identity.zones.iter().map(|(zone, _)| zone.clone()))
-    }
-
-    /// vCPUs of the account's instances, by zone.
-    fn occupied(&self) -> BTreeMap<ZoneName, u32> {
-        let zones = self.model.account(self.account).map(Account::vcpus_by_zone);
-        let zones = zones.into_iter().flatten();
-        zones.filter_map(|(zone, vcpus)| Some((zone.parse().ok()?, *vcpus))).collect()
-    }
-}
-
 /// Carries out a request on its account, or refuses it. A request about many instances may need several commits:
 /// `done` is what earlier ones have changed.
-pub(super) fn execute(
+pub(crate) fn execute(
     tx: &mut Tx<'_>,
     scene: &Scene<'_>,
     request: Request,
@@ -62,7 +33,7 @@ pub(super) fn execute(
     Ok(Outcome::Answer(match request {
         Request::AccountCreate { .. } => Answer::Done,
         Request::Launch(request) => {
-            let id = launch::accept(tx, scene.fleet, &request, &scene.occupied(), vcpus_limit)?;
+            let id = launch::accept(tx, scene, &request, &scene.occupied(), vcpus_limit)?;
             return Ok(Outcome::Waits(Wants::Launched(id)));
         }
         Request::Start(_) | Request::Stop { .. } | Request::Reboot(_) | Request::Terminate(_) => {
@@ -76,15 +47,16 @@ pub(super) fn execute(
         Request::KeyPairDelete { name, id } => {
             Answer::KeyPairGone(key_pair::key_pair_delete(tx, name.as_deref(), id))
         }
+        Request::Network(change, token) => network::change(tx, scene, *change, token.as_ref())?,
         Request::TagsCreate { resources, tags } => {
             for resource in &resources {
-                tag::tags_put(tx, resource, &tags, scene.resource_exists(resource))?;
+                tag::tags_put(tx, resource, &tags, scene.image_exists(resource))?;
             }
             Answer::Done
         }
         Request::TagsDelete { resources, tags } => {
             for resource in &resources {
-                tag::tags_delete(tx, resource, &tags, scene.resource_exists(resource))?;
+                tag::tags_delete(tx, resource, &tags, scene.image_exists(resource))?;
             }
             Answer::Done
         }

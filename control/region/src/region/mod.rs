@@ -7,9 +7,9 @@
 //!
 //! Invariant: every answer and every message to a cell follows from records that are durable.
 
-mod execute;
+pub(crate) mod execute;
 mod reports;
-mod waiters;
+pub(crate) mod waiters;
 
 use crate::account;
 use crate::fleet::Fleet;
@@ -18,17 +18,22 @@ use crate::instance::record::{InstanceRecord, ReservationRecord};
 use crate::instance::state::{Acceptance, Stage};
 use crate::instance::{self, reconcile};
 use crate::model::Model;
+use crate::network_interface::PER_INSTANCE_MAX;
 use crate::owner::{self, Tx, WORK_BYTES_FULL, WORK_OPS_MAX, Writes};
+use crate::pool::{Pools, Reserved};
 use crate::record::{Name, Record};
 use crate::refusal::Refusal;
 use crate::request::{Answer, Request, StateChange};
+use crate::scene::Scene;
+use crate::vpc;
+use crate::vpc::publish::{Feed, vpcs_touched};
 use base::clock::Timestamp;
 use base::generation::{Generation, Term};
 use base::ids::{AccountId, CellId, ImageId, InstanceId, RegionName, ReservationId, ZoneName};
 use base::random::Random;
 use base::step::LaunchStep;
 use contract::{ConsoleData, ConsoleRead, FromCell, ToCell, VmReport, ZoneSummary, from_cell, to_cell};
-use execute::{Scene, execute, expire, expired, mark_settled};
+use execute::{execute, expire, expired, mark_settled};
 use metastore::{Commit, CommitError, Condition, Revision};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -135,6 +140,8 @@ pub struct Identity {
     pub vcpus_per_account: u32,
     /// The images that every account can see.
     pub images: Vec<ImageId>,
+    /// Addresses that are the region's to give.
+    pub pools: Pools,
 }
 
 /// Work of one account.
@@ -152,6 +159,8 @@ enum Work {
     Acknowledge(ReservationId),
     /// All members of an acknowledged launch have records of their own.
     MarkSettled(ReservationId),
+    /// The account is from before there were networks.
+    NetworkEnsure,
     Expire,
 }
 
@@ -182,6 +191,8 @@ pub struct Region {
     incarnation: u64,
     model: Arc<RwLock<Model>>,
     random: Random,
+    reserved: Reserved,
+    feed: Feed,
     fleet: Fleet,
     owners: BTreeMap<AccountId, Owner>,
     tickets: BTreeMap<u64, AccountId>,
@@ -218,6 +229,8 @@ impl Region {
             incarnation,
             model: Arc::new(RwLock::new(Model::default())),
             random,
+            reserved: Reserved::default(),
+            feed: Feed::of(&model),
             fleet,
             owners: BTreeMap::new(),
             tickets: BTreeMap::new(),
@@ -252,6 +265,11 @@ impl Region {
     /// The read model, for the API's reads.
     pub fn model(&self) -> Arc<RwLock<Model>> {
         self.model.clone()
+    }
+
+    /// At which revision each VPC changed last.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// Zones and cells as last seen.
@@ -372,6 +390,7 @@ impl Region {
         let slot = self.owners.entry(owner).or_default();
         std::mem::swap(&mut slot.queue, &mut queue);
         if batch.writes.is_empty() {
+            self.reserved.release(account);
             self.settle_batch(now, account, batch, &BTreeMap::new(), effects);
             self.advance(now, owner, effects);
             return;
@@ -394,7 +413,8 @@ impl Region {
     ) -> Option<Work> {
         let model = self.model.clone();
         let model = model.read().unwrap_or_else(PoisonError::into_inner);
-        let mut tx = Tx::new(now, &mut self.random, model.account(*account), &batch.writes);
+        let mut tx =
+            Tx::new(now, &mut self.random, &mut self.reserved, model.account(*account), &batch.writes);
         let mut again = None;
         let mut outcome = None;
         match work {
@@ -411,7 +431,10 @@ impl Region {
                     account::account_create(&mut tx, *account, name, client_token);
                     *account
                 });
-                outcome = Some((id, Ok(Outcome::Answer(Answer::Account(made)))));
+                let scene =
+                    Scene { fleet: &self.fleet, model: &model, identity: &self.identity, account: made };
+                let network = vpc::default::network_ensure(&mut tx, &scene);
+                outcome = Some((id, network.map(|()| Outcome::Answer(Answer::Account(made)))));
             }
             Work::Request { id, request, done } => {
                 let scene =
@@ -430,7 +453,9 @@ impl Region {
             }
             Work::Settle(id) => {
                 if let Some(claims) = self.claims.get_mut(&id) {
-                    match launch::settle(&mut tx, &self.fleet, id, claims) {
+                    let (fleet, identity) = (&self.fleet, &self.identity);
+                    let scene = Scene { fleet, model: &model, identity, account: *account };
+                    match launch::settle(&mut tx, &scene, id, claims) {
                         Progress::More => again = Some(Work::Settle(id)),
                         Progress::Done => {}
                         Progress::Undone(why) => batch.undone.push((id, why)),
@@ -441,6 +466,14 @@ impl Region {
             Work::Acknowledge(id) if self.claims.get(&id).is_some_and(|claims| claims.ending) => {}
             Work::Acknowledge(id) => launch::acknowledge(&mut tx, id),
             Work::MarkSettled(id) => mark_settled(&mut tx, id),
+            Work::NetworkEnsure => {
+                let scene =
+                    Scene { fleet: &self.fleet, model: &model, identity: &self.identity, account: *account };
+                if let Err(error) = vpc::default::network_ensure(&mut tx, &scene) {
+                    tracing::error!(%error, %account, "the account cannot be given its first network");
+                    return None;
+                }
+            }
             Work::Expire => {
                 if expire(&mut tx, model.account(*account)) {
                     again = Some(Work::Expire);
@@ -477,10 +510,13 @@ impl Region {
     ) {
         let Some(owner) = self.tickets.remove(&ticket) else { return };
         let Some(batch) = self.owners.get_mut(&owner).and_then(|slot| slot.in_flight.take()) else { return };
+        let account = account_of(owner, &batch);
+        self.reserved.release(account);
         match result {
             Ok(revision) => {
-                let account = account_of(owner, &batch);
                 let before = self.stages(account, &batch);
+                let touched = vpcs_touched(&self.read(), account, &batch.writes);
+                self.feed.changed(touched, revision);
                 {
                     let mut model = self.write();
                     owner::apply(&mut model, account, &batch.writes);
@@ -610,6 +646,8 @@ impl Region {
         effects: &mut Vec<Effect>,
     ) {
         match record.acceptance() {
+            // It goes to another zone: its members say so themselves.
+            Acceptance::Claiming if self.claims.contains_key(&id) => {}
             Acceptance::Claiming => {
                 self.claims.insert(id, Claims::of(record, |_| None));
                 for (_, member) in instance::members(record) {
@@ -723,6 +761,9 @@ impl Region {
                     Acceptance::Settled => {}
                 }
             }
+            if account.record.as_ref().is_some_and(|record| !record.network_made) {
+                work.push((id, Work::NetworkEnsure));
+            }
             if expired(account, now).next().is_some() {
                 work.push((id, Work::Expire));
             }
@@ -737,9 +778,11 @@ impl Work {
     /// Operations that it may need in one commit.
     fn ops_max(&self) -> usize {
         match self {
-            Work::Report(_) | Work::Acknowledge(_) | Work::MarkSettled(_) => 1,
+            // An instance that is terminated gives up its interfaces.
+            Work::Report(_) => 1 + PER_INSTANCE_MAX,
+            Work::Acknowledge(_) | Work::MarkSettled(_) => 1,
             Work::Request { request: Request::Launch(_), .. } => 2,
-            Work::Request { .. } | Work::Settle(_) | Work::Expire => WORK_OPS_MAX,
+            Work::Request { .. } | Work::Settle(_) | Work::NetworkEnsure | Work::Expire => WORK_OPS_MAX,
         }
     }
 }
@@ -752,7 +795,7 @@ fn account_of(owner: AccountId, batch: &Batch) -> AccountId {
     }
 }
 
-enum Outcome {
+pub(crate) enum Outcome {
     Answer(Answer),
     Waits(Wants),
     /// A request about many instances goes on in the next commit.

@@ -19,7 +19,7 @@ pub(super) struct Waiter {
 
 /// What it waits for.
 #[derive(Debug)]
-pub(super) enum Wants {
+pub(crate) enum Wants {
     Launched(ReservationId),
     Started(Vec<StateChange>),
 }

@@ -3,9 +3,10 @@
 pub mod record;
 
 use crate::owner::Tx;
-use crate::record::{Name, Record};
+use crate::record::{Name, Record, Resource, ResourceWork};
 use crate::refusal::Refusal;
-use base::ids::{InstanceId, KeyPairId};
+use crate::security_group::rule_retag;
+use base::ids::{InstanceId, SecurityGroupRuleId};
 use record::{TagRecord, TagsRecord};
 use std::sync::Arc;
 
@@ -56,11 +57,10 @@ fn tags_change(
         let mut record = Arc::unwrap_or_clone(tx.instance_visible(id).ok_or_else(not_found)?);
         apply(&mut record.template.get_or_insert_default().tags)?;
         tx.put_instance(id, record);
-    } else if let Ok(id) = resource.parse::<KeyPairId>() {
-        let found = tx.key_pairs().into_iter().find(|(key_pair, _)| *key_pair == id);
-        let mut record = Arc::unwrap_or_clone(found.ok_or_else(not_found)?.1);
-        apply(&mut record.tags)?;
-        tx.put(Name::KeyPair(id), Record::KeyPair(Arc::new(record)));
+    } else if let Ok(rule) = resource.parse::<SecurityGroupRuleId>() {
+        rule_retag(tx, rule, apply)?;
+    } else if let Some(name) = Name::of_resource(resource) {
+        name.resource(Retag { tx, apply }).ok_or_else(not_found)??;
     } else if exists {
         let mut record = tx
             .tags(resource)
@@ -72,4 +72,22 @@ fn tags_change(
         return Err(not_found());
     }
     Ok(())
+}
+
+/// A change of the tags of a resource that has a record.
+struct Retag<'t, 'a, F> {
+    tx: &'t mut Tx<'a>,
+    apply: F,
+}
+
+impl<F: FnOnce(&mut Vec<TagRecord>) -> Result<(), Refusal>> ResourceWork for Retag<'_, '_, F> {
+    type Output = Result<(), Refusal>;
+
+    fn on<R: Resource>(self, id: R::Id) -> Result<(), Refusal> {
+        let record = self.tx.get::<R>(id).ok_or_else(|| Refusal::ResourceNotFound(id.to_string()))?;
+        let mut record = Arc::unwrap_or_clone(record);
+        (self.apply)(record.tags_mut())?;
+        self.tx.save(id, record);
+        Ok(())
+    }
 }

@@ -1,6 +1,6 @@
 //! Instances: reading them, and moving them between their states. Launching is in `run_instances`.
 
-use super::{Filter, Tag};
+use super::{Filter, InstanceIpv6Address, Tag};
 use crate::Shape;
 use crate::shape::{Blob, Off};
 use base::clock::Timestamp;
@@ -248,6 +248,57 @@ pub struct InstanceNetworkInterface {
     pub groups: Vec<GroupIdentifier>,
     /// `interface`.
     pub interface_type: Option<String>,
+    /// How it is attached.
+    pub attachment: Option<InstanceNetworkInterfaceAttachment>,
+    /// The public address of the first one.
+    pub association: Option<InstanceNetworkInterfaceAssociation>,
+    /// Its private addresses, the first one first.
+    #[shape(response = "privateIpAddressesSet")]
+    pub private_ip_addresses: Vec<InstancePrivateIpAddress>,
+    /// Its IPv6 addresses.
+    #[shape(response = "ipv6AddressesSet")]
+    pub ipv6_addresses: Vec<InstanceIpv6Address>,
+}
+
+/// How a network card is attached to its instance.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct InstanceNetworkInterfaceAttachment {
+    /// When it was attached.
+    pub attach_time: Timestamp,
+    /// `eni-attach-0123456789abcdef0`.
+    pub attachment_id: String,
+    /// Whether it goes with the instance.
+    pub delete_on_termination: bool,
+    /// Which card it is; 0 is the first.
+    pub device_index: i32,
+    /// `attached`...
+    pub status: String,
+    /// Always 0.
+    pub network_card_index: i32,
+}
+
+/// The public address of a private one.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct InstanceNetworkInterfaceAssociation {
+    /// Who owns it: an account, or `amazon`.
+    pub ip_owner_id: String,
+    /// Its public name; empty if it has none.
+    pub public_dns_name: String,
+    /// The address.
+    pub public_ip: String,
+}
+
+/// A private address of an instance.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct InstancePrivateIpAddress {
+    /// Its public address.
+    pub association: Option<InstanceNetworkInterfaceAssociation>,
+    /// Whether it is the card's first one.
+    pub primary: bool,
+    /// Its name inside the VPC.
+    pub private_dns_name: Option<String>,
+    /// The address.
+    pub private_ip_address: String,
 }
 
 /// Cores and threads of an instance.

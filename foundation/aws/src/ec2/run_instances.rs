@@ -1,6 +1,6 @@
 //! Launching instances. The answer is a [`super::Reservation`].
 
-use super::TagSpecification;
+use super::{PrivateIpAddressSpecification, TagSpecification};
 use crate::Shape;
 use crate::shape::{Blob, Off};
 
@@ -9,10 +9,10 @@ use crate::shape::{Blob, Off};
 #[shape(unsupported = "AdditionalInfo, BlockDeviceMapping, CapacityReservationSpecification, CpuOptions")]
 #[shape(unsupported = "CreditSpecification, ElasticGpuSpecification")]
 #[shape(unsupported = "ElasticInferenceAccelerator, EnablePrimaryIpv6")]
-#[shape(unsupported = "IamInstanceProfile, InstanceMarketOptions, Ipv6Address, Ipv6AddressCount, KernelId")]
+#[shape(unsupported = "IamInstanceProfile, InstanceMarketOptions, Ipv6Address, KernelId")]
 #[shape(unsupported = "LaunchTemplate, LicenseSpecification, MaintenanceOptions, MetadataOptions")]
-#[shape(unsupported = "NetworkInterface, NetworkPerformanceOptions, Operator, PrivateDnsNameOptions")]
-#[shape(unsupported = "PrivateIpAddress, RamdiskId, SecondaryInterface")]
+#[shape(unsupported = "NetworkPerformanceOptions, Operator, PrivateDnsNameOptions")]
+#[shape(unsupported = "RamdiskId, SecondaryInterface")]
 pub struct RunInstancesRequest {
     /// The image. Required here: AWS can take it from a launch template, which Nephos does not have yet.
     pub image_id: String,
@@ -36,6 +36,12 @@ pub struct RunInstancesRequest {
     pub security_group_ids: Vec<String>,
     /// Security groups of the default VPC, by name.
     pub security_groups: Vec<String>,
+    /// The first network card's private address; of a launch of one.
+    pub private_ip_address: Option<String>,
+    /// How many IPv6 addresses the first network card has, chosen freely.
+    pub ipv6_address_count: Option<i32>,
+    /// The network cards, instead of what describes the first one above.
+    pub network_interfaces: Vec<InstanceNetworkInterfaceSpecification>,
     /// Tags of what is made.
     pub tag_specifications: Vec<TagSpecification>,
     /// Whether TerminateInstances is refused.
@@ -54,6 +60,38 @@ pub struct RunInstancesRequest {
     pub instance_initiated_shutdown_behavior: Option<String>,
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
+}
+
+/// A network card of instances that are launched.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+#[shape(unsupported = "AssociateCarrierIpAddress, ConnectionTrackingSpecification, EnaQueueCount")]
+#[shape(unsupported = "EnaSrdSpecification, Ipv4Prefix, Ipv4PrefixCount, Ipv6Addresses, Ipv6Prefix")]
+#[shape(unsupported = "Ipv6PrefixCount, NetworkInterfaceId, PrimaryIpv6, SecondaryPrivateIpAddressCount")]
+pub struct InstanceNetworkInterfaceSpecification {
+    /// Whether it has a public address of its own.
+    pub associate_public_ip_address: Option<bool>,
+    /// Whether it goes with the instance.
+    pub delete_on_termination: Option<bool>,
+    /// What its owner says about it.
+    pub description: Option<String>,
+    /// 0: only the first card can be made with the instance.
+    pub device_index: Option<i32>,
+    /// Security groups.
+    #[shape(request = "SecurityGroupId")]
+    pub groups: Vec<String>,
+    /// How many IPv6 addresses, chosen freely.
+    pub ipv6_address_count: Option<i32>,
+    /// Its private address; of a launch of one.
+    pub private_ip_address: Option<String>,
+    /// The same, as a list of one.
+    #[shape(request = "PrivateIpAddresses")]
+    pub private_ip_addresses: Vec<PrivateIpAddressSpecification>,
+    /// `subnet-0123456789abcdef0`.
+    pub subnet_id: Option<String>,
+    /// `interface`.
+    pub interface_type: Option<String>,
+    /// 0.
+    pub network_card_index: Option<i32>,
 }
 
 /// Whether metrics are detailed.

@@ -1,68 +1,85 @@
-//! Virtual networks: what the read operations need until networks can be made.
+//! VPCs and their ranges.
 
-use super::{AttributeBooleanValue, Filter, Tag};
+use super::{AttributeBooleanValue, Filter, Tag, TagSpecification};
 use crate::Shape;
 
-/// The input of DescribeVpcs.
+/// The input of CreateVpc.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeVpcsRequest {
-    /// Only these.
-    pub vpc_ids: Vec<String>,
-    /// Conditions.
-    pub filters: Vec<Filter>,
-    /// At most so many, 5 to 1000.
-    pub max_results: Option<i32>,
-    /// Where the page before ended.
-    pub next_token: Option<String>,
+#[shape(unsupported = "Ipv4IpamPoolId, Ipv4NetmaskLength, Ipv6CidrBlock")]
+#[shape(unsupported = "Ipv6CidrBlockNetworkBorderGroup, Ipv6IpamPoolId, Ipv6NetmaskLength")]
+#[shape(unsupported = "Ipv6Pool, VpcEncryptionControl")]
+pub struct CreateVpcRequest {
+    /// A range: `10.0.0.0/16`.
+    pub cidr_block: Option<String>,
+    /// Tags of what is made.
+    pub tag_specifications: Vec<TagSpecification>,
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
+    /// `default`, `dedicated` or `host`.
+    pub instance_tenancy: Option<String>,
+    /// Whether to give it an IPv6 range of the region's own.
+    pub amazon_provided_ipv6_cidr_block: Option<bool>,
 }
 
-/// The answer of DescribeVpcs.
+/// The answer of CreateVpc.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeVpcsResponse {
-    /// The VPCs of this page.
-    pub vpcs: Vec<Vpc>,
-    /// Where the next page starts, if there is one.
-    pub next_token: Option<String>,
+pub struct CreateVpcResponse {
+    /// The VPC.
+    pub vpc: Vpc,
 }
 
 /// A virtual network.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
 pub struct Vpc {
-    /// `vpc-0123456789abcdef0`.
-    pub vpc_id: String,
     /// The account that owns it.
     pub owner_id: String,
+    /// `default`, `dedicated` or `host`.
+    pub instance_tenancy: String,
+    /// Its IPv6 ranges.
+    pub ipv6_cidr_block_associations: Vec<VpcIpv6CidrBlockAssociation>,
+    /// All its IPv4 ranges.
+    pub cidr_block_associations: Vec<VpcCidrBlockAssociation>,
+    /// Whether it is the default one.
+    pub is_default: bool,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+    /// `vpc-0123456789abcdef0`.
+    pub vpc_id: String,
     /// `available` or `pending`.
     pub state: String,
     /// Its first range: `10.0.0.0/16`.
     pub cidr_block: String,
-    /// All its ranges.
-    #[shape(response = "cidrBlockAssociationSet")]
-    pub cidr_block_associations: Vec<VpcCidrBlockAssociation>,
     /// `dopt-0123456789abcdef0`, or `default`.
     pub dhcp_options_id: String,
-    /// `default` or `dedicated`.
-    pub instance_tenancy: String,
-    /// Whether it is the account's default one.
-    pub is_default: bool,
-    /// Its tags.
-    pub tags: Vec<Tag>,
+}
+
+/// An IPv6 range of a VPC.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct VpcIpv6CidrBlockAssociation {
+    /// Names the association.
+    pub association_id: String,
+    /// A range: `fd00:ec2:1::/56`.
+    pub ipv6_cidr_block: String,
+    /// Where the range is in its life.
+    pub ipv6_cidr_block_state: VpcCidrBlockState,
+    /// The region, or a zone that announces addresses of its own.
+    pub network_border_group: String,
+    /// `Amazon`: the region's own addresses.
+    pub ipv6_pool: String,
 }
 
 /// A range of a VPC.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
 pub struct VpcCidrBlockAssociation {
-    /// `vpc-cidr-assoc-0123456789abcdef0`.
+    /// Names the association.
     pub association_id: String,
-    /// `10.0.0.0/16`.
+    /// A range: `10.0.0.0/16`.
     pub cidr_block: String,
-    /// Where it is in its life.
+    /// Where the range is in its life.
     pub cidr_block_state: VpcCidrBlockState,
 }
 
-/// Where a range is in its life.
+/// Where a range of a VPC is in its life.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
 pub struct VpcCidrBlockState {
     /// `associated`...
@@ -71,201 +88,111 @@ pub struct VpcCidrBlockState {
     pub status_message: Option<String>,
 }
 
-/// The input of DescribeVpcAttribute.
+/// The input of DeleteVpc.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeVpcAttributeRequest {
-    /// Which VPC.
+pub struct DeleteVpcRequest {
+    /// `vpc-0123456789abcdef0`.
     pub vpc_id: String,
-    /// `enableDnsHostnames`, `enableDnsSupport` or `enableNetworkAddressUsageMetrics`.
-    pub attribute: String,
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
 }
 
-/// The answer of DescribeVpcAttribute: the one attribute asked for.
+/// The input of DescribeVpcs.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct DescribeVpcsRequest {
+    /// Conditions.
+    pub filters: Vec<Filter>,
+    /// Only these.
+    pub vpc_ids: Vec<String>,
+    /// Where the page before ended; in an answer, where the next one starts, if there is one.
+    pub next_token: Option<String>,
+    /// At most so many.
+    pub max_results: Option<i32>,
+    /// Only ask whether it would be allowed.
+    pub dry_run: Option<bool>,
+}
+
+/// The answer of DescribeVpcs.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct DescribeVpcsResponse {
+    /// Where the next page starts, if there is one.
+    pub next_token: Option<String>,
+    /// The VPCs of this page.
+    pub vpcs: Vec<Vpc>,
+}
+
+/// The input of DescribeVpcAttribute.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct DescribeVpcAttributeRequest {
+    /// Which attribute.
+    pub attribute: String,
+    /// `vpc-0123456789abcdef0`.
+    pub vpc_id: String,
+    /// Only ask whether it would be allowed.
+    pub dry_run: Option<bool>,
+}
+
+/// The answer of DescribeVpcAttribute.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
 pub struct VpcAttribute {
-    /// The VPC.
-    pub vpc_id: String,
     /// Whether instances with public addresses get public names.
     pub enable_dns_hostnames: Option<AttributeBooleanValue>,
-    /// Whether AWS's name server answers.
+    /// Whether the VPC's name server answers.
     pub enable_dns_support: Option<AttributeBooleanValue>,
+    /// Whether the use of addresses is measured.
+    pub enable_network_address_usage_metrics: Option<AttributeBooleanValue>,
+    /// `vpc-0123456789abcdef0`.
+    pub vpc_id: String,
+}
+
+/// The input of ModifyVpcAttribute.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct ModifyVpcAttributeRequest {
+    /// Whether instances with public addresses get public names.
+    pub enable_dns_hostnames: Option<AttributeBooleanValue>,
+    /// Whether the VPC's name server answers.
+    pub enable_dns_support: Option<AttributeBooleanValue>,
+    /// `vpc-0123456789abcdef0`.
+    pub vpc_id: String,
     /// Whether the use of addresses is measured.
     pub enable_network_address_usage_metrics: Option<AttributeBooleanValue>,
 }
 
-/// The input of DescribeSubnets.
+/// The input of AssociateVpcCidrBlock.
 #[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeSubnetsRequest {
-    /// Only these.
-    pub subnet_ids: Vec<String>,
-    /// Conditions.
-    pub filters: Vec<Filter>,
-    /// At most so many, 5 to 1000.
-    pub max_results: Option<i32>,
-    /// Where the page before ended.
-    pub next_token: Option<String>,
+#[shape(unsupported = "Ipv4IpamPoolId, Ipv4NetmaskLength, Ipv6CidrBlock")]
+#[shape(unsupported = "Ipv6CidrBlockNetworkBorderGroup, Ipv6IpamPoolId, Ipv6NetmaskLength")]
+#[shape(unsupported = "Ipv6Pool")]
+pub struct AssociateVpcCidrBlockRequest {
+    /// A range: `10.0.0.0/16`.
+    pub cidr_block: Option<String>,
+    /// `vpc-0123456789abcdef0`.
+    pub vpc_id: String,
+    /// Whether to give it an IPv6 range of the region's own.
+    pub amazon_provided_ipv6_cidr_block: Option<bool>,
+}
+
+/// The answer of AssociateVpcCidrBlock.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct VpcCidrBlockAssociated {
+    /// The IPv6 range.
+    pub ipv6_cidr_block_association: Option<VpcIpv6CidrBlockAssociation>,
+    /// The IPv4 range.
+    pub cidr_block_association: Option<VpcCidrBlockAssociation>,
+    /// `vpc-0123456789abcdef0`.
+    pub vpc_id: String,
+}
+
+/// The input of DisassociateVpcCidrBlock.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct DisassociateVpcCidrBlockRequest {
+    /// Names the association.
+    pub association_id: String,
+}
+
+/// The input of CreateDefaultVpc.
+#[derive(Clone, Debug, Default, PartialEq, Shape)]
+pub struct CreateDefaultVpcRequest {
     /// Only ask whether it would be allowed.
     pub dry_run: Option<bool>,
-}
-
-/// The answer of DescribeSubnets.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeSubnetsResponse {
-    /// The subnets of this page.
-    pub subnets: Vec<Subnet>,
-    /// Where the next page starts, if there is one.
-    pub next_token: Option<String>,
-}
-
-/// A part of a virtual network, in one zone.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct Subnet {
-    /// `subnet-0123456789abcdef0`.
-    pub subnet_id: String,
-    /// `arn:aws:ec2:REGION:ACCOUNT:subnet/SUBNET`.
-    pub subnet_arn: String,
-    /// Its VPC.
-    pub vpc_id: String,
-    /// The account that owns it.
-    pub owner_id: String,
-    /// `available` or `pending`.
-    pub state: String,
-    /// Its range: `10.0.1.0/24`.
-    pub cidr_block: String,
-    /// Addresses that are free.
-    pub available_ip_address_count: i32,
-    /// `us-east-1a`.
-    pub availability_zone: String,
-    /// `use1-az1`.
-    pub availability_zone_id: String,
-    /// Whether it is the zone's default one.
-    pub default_for_az: bool,
-    /// Whether instances get public addresses.
-    pub map_public_ip_on_launch: bool,
-    /// Whether network cards get IPv6 addresses.
-    pub assign_ipv6_address_on_creation: bool,
-    /// Whether it has no IPv4.
-    pub ipv6_native: bool,
-    /// Whether its name server makes IPv6 answers from IPv4 ones.
-    pub enable_dns64: bool,
-    /// Its tags.
-    pub tags: Vec<Tag>,
-}
-
-/// The input of DescribeSecurityGroups.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeSecurityGroupsRequest {
-    /// Only these, by id.
-    pub group_ids: Vec<String>,
-    /// Only these, of the default VPC, by name.
-    pub group_names: Vec<String>,
-    /// Conditions.
-    pub filters: Vec<Filter>,
-    /// At most so many, 5 to 1000.
-    pub max_results: Option<i32>,
-    /// Where the page before ended.
-    pub next_token: Option<String>,
-    /// Only ask whether it would be allowed.
-    pub dry_run: Option<bool>,
-}
-
-/// The answer of DescribeSecurityGroups.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct DescribeSecurityGroupsResponse {
-    /// The groups of this page.
-    #[shape(response = "securityGroupInfo")]
-    pub security_groups: Vec<SecurityGroup>,
-    /// Where the next page starts, if there is one.
-    pub next_token: Option<String>,
-}
-
-/// A stateful firewall.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct SecurityGroup {
-    /// `sg-0123456789abcdef0`.
-    pub group_id: String,
-    /// Its name.
-    pub group_name: String,
-    /// What its owner says about it.
-    #[shape(response = "groupDescription")]
-    pub description: String,
-    /// The account that owns it.
-    pub owner_id: String,
-    /// Its VPC.
-    pub vpc_id: String,
-    /// `arn:aws:ec2:REGION:ACCOUNT:security-group/GROUP`.
-    pub security_group_arn: String,
-    /// What may come in.
-    #[shape(response = "ipPermissions")]
-    pub ip_permissions: Vec<IpPermission>,
-    /// What may go out.
-    #[shape(response = "ipPermissionsEgress")]
-    pub ip_permissions_egress: Vec<IpPermission>,
-    /// Its tags.
-    pub tags: Vec<Tag>,
-}
-
-/// What a security group lets through.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct IpPermission {
-    /// `tcp`, `udp`, `icmp`, a number, or `-1` for all.
-    pub ip_protocol: String,
-    /// The first port, or the ICMP type.
-    pub from_port: Option<i32>,
-    /// The last port, or the ICMP code.
-    pub to_port: Option<i32>,
-    /// Peers, by group.
-    #[shape(request = "Groups", response = "groups")]
-    pub user_id_group_pairs: Vec<UserIdGroupPair>,
-    /// Peers, by IPv4 range.
-    #[shape(request = "IpRanges", response = "ipRanges")]
-    pub ip_ranges: Vec<IpRange>,
-    /// Peers, by IPv6 range.
-    #[shape(request = "Ipv6Ranges", response = "ipv6Ranges")]
-    pub ipv6_ranges: Vec<Ipv6Range>,
-    /// Peers, by list of ranges.
-    #[shape(request = "PrefixListIds", response = "prefixListIds")]
-    pub prefix_list_ids: Vec<PrefixListId>,
-}
-
-/// A peer of a permission, by group.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct UserIdGroupPair {
-    /// The group.
-    pub group_id: Option<String>,
-    /// The group's name, outside a VPC.
-    pub group_name: Option<String>,
-    /// The account that owns the group.
-    pub user_id: Option<String>,
-    /// What its owner says about it.
-    pub description: Option<String>,
-}
-
-/// A peer of a permission, by IPv4 range.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct IpRange {
-    /// `10.0.0.0/8`.
-    pub cidr_ip: String,
-    /// What its owner says about it.
-    pub description: Option<String>,
-}
-
-/// A peer of a permission, by IPv6 range.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct Ipv6Range {
-    /// `fd00::/8`.
-    pub cidr_ipv6: String,
-    /// What its owner says about it.
-    pub description: Option<String>,
-}
-
-/// A peer of a permission, by list of ranges.
-#[derive(Clone, Debug, Default, PartialEq, Shape)]
-pub struct PrefixListId {
-    /// `pl-0123456789abcdef0`.
-    pub prefix_list_id: String,
-    /// What its owner says about it.
-    pub description: Option<String>,
 }

@@ -13,4 +13,5 @@ mod resilience;
 mod restore;
 mod standby;
 mod teardown;
+mod terraform;
 mod unprivileged;

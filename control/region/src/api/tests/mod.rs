@@ -1,20 +1,34 @@
 //! Operations as clients send them: decoded query strings through `dispatch`, against a model and an owner that does
 //! what the region's does, without cells.
 
+mod interface;
+mod network;
+mod security_group;
+mod table;
+
 use super::*;
 use crate::asker::Ask;
+use crate::fleet::Fleet;
 use crate::instance::record::{InstanceRecord, ReservationRecord, TokenRecord};
 use crate::instance::state::{Acceptance, Stage};
-use crate::instance::{self as core, lifecycle as life};
+use crate::instance::{self as core};
+use crate::network_interface::launch::interfaces_plan;
+use crate::network_interface::record::LaunchInterfaceRecord;
 use crate::owner::{self, Tx, Writes};
+use crate::pool::{Pools, Reserved};
 use crate::record::{Name, Record};
+use crate::region::Identity;
+use crate::region::Outcome;
+use crate::region::execute::execute;
+use crate::region::waiters::Wants;
 use crate::request::LaunchRequest;
-use crate::{key_pair as keys, tag as tags};
+use crate::scene::Scene;
+use crate::vpc::record::VpcRecord;
 use aws::protocol::query;
 use aws::shape::Node;
 use aws::{Call, Response};
 use base::clock::Timestamp;
-use base::ids::{InstanceId, ReservationId};
+use base::ids::{AccountId, InstanceId, ReservationId};
 use base::random::Random;
 use contract::ConsoleData;
 use std::collections::BTreeMap;
@@ -38,12 +52,16 @@ impl Cloud {
         let model = Arc::new(RwLock::new(Model::default()));
         let mut random = Random::from_seed(1);
         let batch = Writes::new();
-        let mut tx = Tx::new(now(), &mut random, None, &batch);
+        let (mut reserved, fleet, identity) = (Reserved::default(), fleet(), identity());
+        let mut tx = Tx::new(now(), &mut random, &mut reserved, None, &batch);
         crate::account::account_create(&mut tx, account, "test".into(), String::new());
+        let empty = Model::default();
+        let scene = Scene { fleet: &fleet, model: &empty, identity: &identity, account };
+        crate::vpc::default::network_ensure(&mut tx, &scene).unwrap();
         owner::apply(&mut model.write().unwrap(), account, &tx.into_writes());
         let facts = Facts {
             region: "us-east-1".parse().unwrap(),
-            zones: ["us-east-1a", "us-east-1b", "us-east-1c"].map(|zone| zone.parse().unwrap()).to_vec(),
+            zones: zones(),
             images: vec![Image {
                 id: IMAGE.parse().unwrap(),
                 name: "nephos-linux".into(),
@@ -130,11 +148,12 @@ impl Cloud {
                 ..Default::default()
             },
             zone: None,
+            interface: Default::default(),
             client_token: String::new(),
             parameters_sha256: [0; 32],
         };
         let mut random = self.random.lock().unwrap();
-        let (_, records) = launch_write(&self.model, &mut random, self.caller.account, &launch, change);
+        let (_, records) = launch_write(&self.model, &mut random, self.caller.account, &launch, None, change);
         records.iter().map(|record| record.id()).collect()
     }
 }
@@ -161,6 +180,7 @@ fn launch_write(
     random: &mut Random,
     account: AccountId,
     launch: &LaunchRequest,
+    interface: Option<LaunchInterfaceRecord>,
     change: impl Fn(&mut InstanceRecord),
 ) -> (Arc<ReservationRecord>, Vec<Arc<InstanceRecord>>) {
     let id = ReservationId::random(random);
@@ -174,6 +194,7 @@ fn launch_write(
         template: Some(launch.template.clone()),
         zone: launch.zone.as_ref().map_or("us-east-1a", |zone| zone.as_str()).into(),
         client_token: launch.client_token.clone(),
+        interface,
         ..ReservationRecord::default()
     });
     let mut writes = Writes::new();
@@ -201,6 +222,22 @@ fn launch_write(
     (reservation, records)
 }
 
+/// The addresses of a launch, as its acceptance draws them.
+fn interface_draw(
+    model: &RwLock<Model>,
+    random: &mut Random,
+    account: AccountId,
+    launch: &LaunchRequest,
+) -> Result<LaunchInterfaceRecord, Refusal> {
+    let model = model.read().unwrap();
+    let (batch, mut reserved) = (Writes::new(), Reserved::default());
+    let (fleet, identity) = (fleet(), identity());
+    let mut tx = Tx::new(now(), random, &mut reserved, model.account(account), &batch);
+    let scene = Scene { fleet: &fleet, model: &model, identity: &identity, account };
+    let zone = launch.zone.clone().unwrap_or_else(|| zones()[0].clone());
+    interfaces_plan(&mut tx, &scene, &launch.interface, &zone, launch.count)
+}
+
 /// What the region's owner does with a request, without cells and store.
 fn carry_out(
     model: &RwLock<Model>,
@@ -209,43 +246,42 @@ fn carry_out(
     request: Request,
 ) -> Result<Done, Refusal> {
     if let Request::Launch(launch) = &request {
-        let (reservation, records) = launch_write(model, random, account, launch, |_| {});
+        let interface = interface_draw(model, random, account, launch)?;
+        let (reservation, records) = launch_write(model, random, account, launch, Some(interface), |_| {});
         return Ok(Done::Launched(reservation, records));
     }
-    let (answer, writes) = {
+    let (outcome, writes) = {
         let model = model.read().unwrap();
-        let batch = Writes::new();
-        let mut tx = Tx::new(now(), random, model.account(account), &batch);
-        let network = DefaultNetwork::of(account, ["us-east-1a".parse().unwrap()]);
-        let exists = |resource: &str| resource == IMAGE || network.owns(resource);
-        let answer = match request {
-            Request::Start(ids) => Done::States(life::start(&mut tx, &ids, 64)?),
-            Request::Stop { instances, force } => Done::States(life::stop(&mut tx, &instances, force)?),
-            Request::Reboot(ids) => life::reboot(&mut tx, &ids).map(|_| Done::Done)?,
-            Request::Terminate(ids) => Done::States(life::terminate(&mut tx, &ids)?),
-            Request::InstanceModify(id, change) => life::modify(&mut tx, id, change).map(|()| Done::Done)?,
-            Request::KeyPairCreate(record) => Done::KeyPair(keys::key_pair_create(&mut tx, *record)?),
-            Request::KeyPairDelete { name, id } => {
-                Done::KeyPairGone(keys::key_pair_delete(&mut tx, name.as_deref(), id))
-            }
-            Request::TagsCreate { resources, tags } => {
-                for resource in &resources {
-                    tags::tags_put(&mut tx, resource, &tags, exists(resource))?;
-                }
-                Done::Done
-            }
-            Request::TagsDelete { resources, tags } => {
-                for resource in &resources {
-                    tags::tags_delete(&mut tx, resource, &tags, exists(resource))?;
-                }
-                Done::Done
-            }
-            Request::AccountCreate { .. } | Request::Launch(_) => Done::Done,
-        };
-        (answer, tx.into_writes())
+        let (batch, mut reserved) = (Writes::new(), Reserved::default());
+        let (fleet, identity) = (fleet(), identity());
+        let mut tx = Tx::new(now(), random, &mut reserved, model.account(account), &batch);
+        let scene = Scene { fleet: &fleet, model: &model, identity: &identity, account };
+        (execute(&mut tx, &scene, request, Vec::new())?, tx.into_writes())
     };
     owner::apply(&mut model.write().unwrap(), account, &writes);
-    Ok(answer)
+    match outcome {
+        Outcome::Answer(answer) => Ok(answer),
+        Outcome::Waits(Wants::Started(changes)) => Ok(Done::States(changes)),
+        Outcome::Waits(Wants::Launched(_)) | Outcome::More { .. } => Ok(Done::Done),
+    }
+}
+
+fn zones() -> Vec<ZoneName> {
+    ["us-east-1a", "us-east-1b", "us-east-1c"].map(|zone| zone.parse().unwrap()).to_vec()
+}
+
+fn identity() -> Identity {
+    Identity {
+        name: "us-east-1".parse().unwrap(),
+        zones: zones().into_iter().map(|zone| (zone, Vec::new())).collect(),
+        vcpus_per_account: 64,
+        images: vec![IMAGE.parse().unwrap()],
+        pools: Pools::default(),
+    }
+}
+
+fn fleet() -> Fleet {
+    Fleet::new(identity().zones)
 }
 
 /// The texts of all elements of this name that hold no others.
@@ -275,7 +311,9 @@ async fn a_launch_is_answered_with_its_instances() {
     assert!(body.contains("<instanceState><code>0</code><name>pending</name></instanceState>"), "{body}");
     assert!(body.contains("<availabilityZone>us-east-1b</availabilityZone>"), "{body}");
     assert!(body.contains("<item><key>Name</key><value>web</value></item>"), "{body}");
-    assert!(!body.contains("privateIpAddress") && !body.contains("subnetId"), "{body}");
+    let addresses = all(&body, "privateIpAddress");
+    assert!(addresses.iter().all(|address| address.starts_with("172.31.")), "{addresses:?}");
+    assert_eq!(all(&body, "networkInterfaceId").len(), 3);
     let requests = cloud.requests.lock().unwrap();
     let [Request::Launch(launch)] = requests.as_slice() else { panic!("{requests:?}") };
     assert_eq!((launch.count_min, launch.count, launch.vcpus), (2, 3, 2));
@@ -315,8 +353,8 @@ async fn a_token_covers_all_parameters_and_outlives_what_they_name() {
 #[tokio::test]
 async fn a_launch_that_cannot_be_is_refused_for_its_reason() {
     let cloud = Cloud::new();
-    let network = cloud.api.network(cloud.caller.account);
-    let (subnet, group) = (network.subnets[0].id, network.security_group);
+    let subnet = one(&cloud.ok("DescribeSubnets", "").await, "subnetId");
+    let group = one(&cloud.ok("DescribeSecurityGroups", "").await, "groupId");
     let fine = |more: &str| format!("ImageId={IMAGE}&InstanceType=t3.micro&MinCount=1&MaxCount=1&{more}");
     cloud.ok("RunInstances", &fine(&format!("SubnetId={subnet}&SecurityGroupId.1={group}"))).await;
     cloud.ok("RunInstances", &fine("SecurityGroup.1=default&Placement.Tenancy=default")).await;
@@ -368,7 +406,7 @@ async fn a_launch_that_cannot_be_is_refused_for_its_reason() {
 async fn instances_are_found_by_id_and_filter() {
     let cloud = Cloud::new();
     let named = |name: &str| {
-        let tag = tags::record::TagRecord { key: "Name".into(), value: name.into() };
+        let tag = crate::tag::record::TagRecord { key: "Name".into(), value: name.into() };
         move |record: &mut InstanceRecord| {
             record.stage = Stage::Running as u32;
             record.template.as_mut().unwrap().tags = vec![tag.clone()];
@@ -574,7 +612,7 @@ async fn the_console_is_its_host_s() {
 async fn tags_go_on_everything_or_on_nothing() {
     let cloud = Cloud::new();
     let id = cloud.launched(1, |_| {})[0];
-    let vpc = cloud.api.network(cloud.caller.account).vpc;
+    let vpc = one(&cloud.ok("DescribeVpcs", "").await, "vpcId");
     let both = format!("ResourceId.1={id}&ResourceId.2={vpc}");
     cloud.ok("CreateTags", &format!("{both}&Tag.1.Key=team&Tag.1.Value=a&Tag.2.Key=empty")).await;
     let body = cloud.ok("DescribeTags", "").await;
@@ -714,63 +752,4 @@ async fn the_caller_and_the_quota_are_told() {
     assert_eq!(response.error_code.as_deref(), Some("NoSuchResourceException"));
     let response = quota("ListServiceQuotas", &[("ServiceCode", "ec2"), ("NextToken", "x")]).await;
     assert_eq!(response.error_code.as_deref(), Some("InvalidPaginationTokenException"));
-}
-
-#[tokio::test]
-async fn every_operation_of_the_table_is_there_and_has_a_dry_run() {
-    let cloud = Cloud::new();
-    let id = cloud.launched(1, |_| {})[0];
-    let vpc = cloud.api.network(cloud.caller.account).vpc;
-    let key = "c3NoLWVkMjU1MTkgQUFBQUMzTnphQzFsWkRJMU5URTVBQUFBSUNPeWNlL01IN3Q2bHZnOFhGcGVVQzI2Wi9xMVhjSk9s\
-               NjhsTHlYUVFvUlcgeA==";
-    for operation in aws::ec2::SERVICE.operations {
-        let query = match *operation {
-            "CreateKeyPair" | "DeleteKeyPair" => "KeyName=x".to_owned(),
-            "ImportKeyPair" => format!("KeyName=x&PublicKeyMaterial={key}"),
-            "CreateTags" | "DeleteTags" => format!("ResourceId.1={id}&Tag.1.Key=a"),
-            "DescribeInstanceAttribute" => format!("InstanceId={id}&Attribute=userData"),
-            "DescribeVpcAttribute" => format!("VpcId={vpc}&Attribute=enableDnsSupport"),
-            "GetConsoleOutput" => format!("InstanceId={id}"),
-            "ModifyInstanceAttribute" => format!("InstanceId={id}&DisableApiStop.Value=true"),
-            "RunInstances" => format!("ImageId={IMAGE}&InstanceType=t3.nano&MinCount=1&MaxCount=1"),
-            "RebootInstances" | "StartInstances" | "StopInstances" | "TerminateInstances" => {
-                format!("InstanceId.1={id}")
-            }
-            _ => String::new(),
-        };
-        cloud.refused(operation, &format!("{query}&DryRun=true"), "DryRunOperation").await;
-    }
-    assert!(cloud.requests.lock().unwrap().is_empty());
-}
-
-/// A filter that is listed and not looked at would hold for nothing, silently: `Filters::hold` asserts that it is.
-#[tokio::test]
-async fn every_filter_that_is_listed_is_looked_at() {
-    use filter::Filtered;
-    let cloud = Cloud::new();
-    let id = cloud.launched(1, |record| record.stage = Stage::Running as u32)[0];
-    cloud.ok("CreateTags", &format!("ResourceId.1={id}&Tag.1.Key=a")).await;
-    cloud.ok("CreateKeyPair", "KeyName=x&KeyType=ed25519").await;
-    let names = [
-        ("DescribeAvailabilityZones", AvailabilityZone::NAMES),
-        ("DescribeImages", image::Seen::NAMES),
-        ("DescribeInstanceStatus", instance::SeenStatus::NAMES),
-        ("DescribeInstanceTypeOfferings", InstanceTypeOffering::NAMES),
-        ("DescribeInstanceTypes", crate::instance::catalogue::Shape::NAMES),
-        ("DescribeInstances", instance::Seen::NAMES),
-        ("DescribeKeyPairs", crate::key_pair::record::KeyPairRecord::NAMES),
-        ("DescribeRegions", Region::NAMES),
-        ("DescribeSecurityGroups", vpc::Tagged::<SecurityGroup>::NAMES),
-        ("DescribeSubnets", vpc::Tagged::<Subnet>::NAMES),
-        ("DescribeTags", tag::Tagged::NAMES),
-        ("DescribeVpcs", vpc::Tagged::<Vpc>::NAMES),
-    ];
-    for (operation, names) in names {
-        for name in names {
-            cloud.ok(operation, &format!("Filter.1.Name={name}&Filter.1.Value.1=*")).await;
-        }
-        cloud.refused(operation, "Filter.1.Name=x&Filter.1.Value.1=*", "InvalidParameterValue").await;
-        let query = format!("Filter.1.Name={}", names[0]);
-        cloud.refused(operation, &query, "InvalidParameterValue").await;
-    }
 }

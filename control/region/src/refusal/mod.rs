@@ -1,6 +1,10 @@
 //! Why the resource manager refuses a request: the closed list that the API turns into AWS's error codes
 //! (`api/errors.rs`).
 
+mod network;
+
+pub use network::{Limit, NetworkRefusal};
+
 use crate::instance::state::State;
 use base::ids::{AccountId, InstanceId};
 
@@ -78,6 +82,12 @@ pub enum Refusal {
         /// The most.
         max: usize,
     },
+    /// The network does not allow it.
+    #[error(transparent)]
+    Network(#[from] NetworkRefusal),
+    /// The idempotency token made something that is gone.
+    #[error("what the client token '{0}' made is gone")]
+    TokenResourceGone(String),
     /// Too much waits already; try again.
     #[error("too many requests of this account are waiting")]
     Busy,
