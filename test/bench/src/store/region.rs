@@ -82,6 +82,7 @@ fn account_records(account: AccountId, number: u64) -> impl Iterator<Item = Op> 
         access_key_id,
         secret_access_key,
         created_unix_ms: 0,
+        network_made: false,
     };
     let own = Op::Put(Name::Account.key(account), Record::Account(Arc::new(record)).encode());
     let key_pairs = (0..KEY_PAIRS).map(move |index| {
