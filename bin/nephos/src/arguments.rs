@@ -39,7 +39,7 @@ pub enum Command {
     /// Say why an instance is where it is, and what each other host lacked.
     #[command(after_help = "Example:\n  nephos explain i-0123456789abcdef0")]
     Explain(Explain),
-    /// The metadata stores of the region and the cells: backup, restore, verify.
+    /// The metadata stores of the region and the cells: backup, restore, verify, move to another engine.
     Store(Store),
     /// Run a region: API, resource manager, choice of zone and cell.
     #[command(hide = true)]
@@ -127,6 +127,9 @@ pub struct Up {
     /// Seconds that a guest has to shut down before its power is cut [default: 90].
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub shutdown_timeout: Option<u64>,
+    /// What each metadata store that is not etcd may hold in memory, in GiB; more is refused [default: 8, or as before].
+    #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub state_max: Option<u32>,
     /// For crash tests: kill the process that reaches this step of a launch, once.
     #[arg(long, hide = true, value_name = "STEP")]
     pub crash_at: Option<String>,
@@ -216,6 +219,30 @@ pub enum StoreCommand {
         /// The file to write, which must not exist.
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
+        #[command(flatten)]
+        at: At,
+    },
+    /// Move the stores of the region and of all cells to another engine. The control plane is stopped for it; hosts and
+    /// guests go on. Until everything has been copied and read back the cloud stays what it was.
+    #[command(after_help = "Examples:\n  nephos store migrate --to shared\n  \
+        nephos store migrate --to etcd://10.0.0.1,10.0.0.2,10.0.0.3/cloud\n  nephos up")]
+    Migrate {
+        /// `embedded` (as `nephos up` does), `shared` (as `nephos up --standby`), or etcd:
+        /// `etcd://[user:password@]host:port[,...][/prefix][?ca=FILE&cert=FILE&key=FILE]`.
+        #[arg(long, value_name = "ENGINE")]
+        to: String,
+        #[command(flatten)]
+        at: At,
+    },
+    /// After an etcd was restored from its snapshot: give the stores in it a higher incarnation, so that no host takes
+    /// what they say for old. The control plane must not run.
+    #[command(after_help = "Example:\n  nephos kill control-plane\n  etcdctl snapshot restore ...\n  \
+        nephos store incarnation\n  nephos start control-plane")]
+    Incarnation {
+        /// Higher than this too: to be given if a higher one was lost with this cloud's directory [default: as this
+        /// cloud's directory and its stores know].
+        #[arg(long, value_name = "NUMBER", default_value_t = 0, hide_default_value = true)]
+        above: u64,
         #[command(flatten)]
         at: At,
     },

@@ -18,7 +18,7 @@ use crate::process;
 use crate::shell::quoted_path;
 use base::ids::{CellId, HostId, RackId, RegionName, ZoneName};
 use contract::trust::{Authority, Identity, Role};
-use metastore::EtcdOptions;
+use metastore::{EngineOptions, EtcdOptions};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, Permissions};
@@ -73,6 +73,13 @@ pub struct Topology {
     /// Where the shared store listens.
     #[serde(default)]
     pub store_port: u16,
+    /// What the state of each embedded store, or of the shared one, may take in memory, in GiB.
+    #[serde(default = "state_max_default")]
+    pub state_max: u32,
+    /// The highest incarnation that a store of this cloud was ever given by `nephos store migrate` or `incarnation`:
+    /// what was moved or restored since begins above it.
+    #[serde(default)]
+    pub incarnation: u64,
 }
 
 /// A store in each process.
@@ -84,6 +91,10 @@ const PROCESSES: u8 = 2;
 
 fn store_default() -> String {
     EMBEDDED.to_owned()
+}
+
+const fn state_max_default() -> u32 {
+    (EngineOptions::STATE_BYTES_MAX >> 30) as u32
 }
 
 const fn uid_first_default() -> u32 {
@@ -221,12 +232,40 @@ impl Cloud {
         }
         cloud.topology = cloud.changed(&Up { port, ..up.clone() })?;
         directory_make(&cloud.dir.join("hosts"), 0o711)?;
-        let text = toml::to_string(&cloud.topology).map_err(|error| Error::Said(error.to_string()))?;
-        let path = cloud.dir.join("cloud.toml");
-        // An etcd's password is nobody else's.
-        let mode = if cloud.topology.store.contains('@') { 0o600 } else { 0o644 };
-        base::disk::file_replace(&path, text.as_bytes(), mode).map_err(Error::file("write", &path))?;
+        cloud.save()?;
         Ok(cloud)
+    }
+
+    /// Writes `cloud.toml`. To be called under the lock.
+    pub fn save(&self) -> Result<(), Error> {
+        let text = toml::to_string(&self.topology).map_err(|error| Error::Said(error.to_string()))?;
+        let path = self.dir.join("cloud.toml");
+        // An etcd's password is nobody else's.
+        let mode = if self.topology.store.contains('@') { 0o600 } else { 0o644 };
+        base::disk::file_replace(&path, text.as_bytes(), mode).map_err(Error::file("write", &path))
+    }
+
+    /// The same cloud with its stores in another engine: `embedded`, `shared`, or etcd's URL.
+    pub fn moved_to(&self, store: &str) -> Result<Cloud, Error> {
+        let mut next = self.clone();
+        next.topology.store = store_checked("--to", store)?;
+        if next.topology.store == self.topology.store {
+            return Err(Error::Said(format!(
+                "the cloud in {} has its store there already: {}",
+                self.dir.display(),
+                self.store_text()
+            )));
+        }
+        let port = &mut next.topology.store_port;
+        if store == SHARED && (*port == 0 || !port_is_free(*port)) {
+            *port = port_free()?;
+        }
+        Ok(next)
+    }
+
+    /// Where the stores are, without what is secret.
+    pub fn store_text(&self) -> String {
+        store_text(&self.topology.store)
     }
 
     /// What `up` asks for must be what runs.
@@ -259,6 +298,7 @@ impl Cloud {
         topology.memory_per_host = up.memory_per_host.unwrap_or(topology.memory_per_host);
         topology.vcpus_per_account = up.vcpus_per_account.unwrap_or(topology.vcpus_per_account);
         topology.shutdown_timeout = up.shutdown_timeout.unwrap_or(topology.shutdown_timeout);
+        topology.state_max = up.state_max.unwrap_or(topology.state_max);
         if let Some(accelerator) = up.accelerator {
             topology.accelerator = accelerator_name(accelerator).to_owned();
         }
@@ -269,6 +309,7 @@ impl Cloud {
         let t = &self.topology;
         let (zones, hosts) = if up.small { (Some(1), Some(1)) } else { (up.zones, up.hosts_per_zone) };
         let vmm = up.vmm.map(vmm_name);
+        let store_differs = store_asked(up).is_some_and(|store| store != t.store);
         let differs = [
             (zones.is_some_and(|zones| zones != t.zones), format!("{} zones", t.zones)),
             (
@@ -277,15 +318,14 @@ impl Cloud {
             ),
             (vmm.is_some_and(|vmm| vmm != t.vmm), format!("VMs run by {}", t.vmm)),
             // Without a word about it, it stays as it is.
-            (
-                store_asked(up).is_some_and(|store| store != t.store),
-                format!("its store {}", store_text(&t.store)),
-            ),
+            (store_differs, format!("its store {}", self.store_text())),
         ];
         match differs.into_iter().find(|(differs, _)| *differs) {
             Some((_, has)) => Err(Error::Said(format!(
-                "the cloud in {} has {has}, which cannot be changed; choose another --dir for another cloud",
-                self.dir.display()
+                "the cloud in {} has {has}, which `nephos up` cannot change; choose another --dir for another cloud\
+                 {}",
+                self.dir.display(),
+                if store_differs { ", or move it with `nephos store migrate`" } else { "" }
             ))),
             None => Ok(()),
         }
@@ -337,13 +377,14 @@ impl Cloud {
         self.dir.join("hosts").join(host)
     }
 
-    fn member_dir(&self, member: &Member) -> PathBuf {
+    /// A process's own directory; those that share an identity share it.
+    pub fn member_dir(&self, member: &Member) -> PathBuf {
         let instance = &member.identity.instance;
         match member.identity.role {
             Role::Region => self.dir.join("region"),
             Role::Zone => self.dir.join("zones").join(instance),
             Role::Cell => self.dir.join("cells").join(instance),
-            Role::Host => self.host_dir(instance),
+            Role::Host | Role::Vswitch => self.host_dir(instance),
             Role::Store => self.dir.join("store"),
             Role::Operator => self.operator_dir(),
         }
@@ -436,13 +477,16 @@ impl Cloud {
 
     /// Issues the certificates that are missing or have lived a third of their life; says whose.
     pub fn certificates_renew(&self) -> Result<Vec<Member>, Error> {
-        let authority_dir = self.dir.join("authority");
-        directory_make(&authority_dir, 0o700)?;
-        let authority = Authority::open(&authority_dir)?;
         directory_make(&self.operator_dir(), 0o700)?;
-        authority.issue(&Identity::new(Role::Operator, "local"), &self.operator_dir())?;
+        self.authority()?.issue(&Identity::new(Role::Operator, "local"), &self.operator_dir())?;
+        self.certificates_ensure(self.members()?)
+    }
+
+    /// Issues those of the members that are due; says whose.
+    pub fn certificates_ensure(&self, members: Vec<Member>) -> Result<Vec<Member>, Error> {
+        let authority = self.authority()?;
         let (mut renewed, mut identities) = (Vec::new(), BTreeSet::new());
-        for member in self.members()? {
+        for member in members {
             let dir = self.member_dir(&member);
             directory_make(&dir, if member.identity.role == Role::Host { 0o711 } else { 0o700 })?;
             directory_make(&dir.join("tls"), 0o700)?;
@@ -456,11 +500,28 @@ impl Cloud {
         }
         Ok(renewed)
     }
+
+    fn authority(&self) -> Result<Authority, Error> {
+        let directory = self.dir.join("authority");
+        directory_make(&directory, 0o700)?;
+        Ok(Authority::open(&directory)?)
+    }
 }
 
 /// The store that `up` asks for.
 fn store_asked(up: &Up) -> Option<String> {
     up.store.clone().or_else(|| up.standby.then(|| SHARED.to_owned()))
+}
+
+/// `embedded`, `shared`, or a URL that etcd's engine understands.
+fn store_checked(option: &str, store: &str) -> Result<String, Error> {
+    if ![EMBEDDED, SHARED].contains(&store) {
+        EtcdOptions::parse(store).map_err(|error| {
+            let else_ = if option == "--to" { " (or `embedded`, or `shared`)" } else { "" };
+            Error::Said(format!("{option}: {error}{else_}"))
+        })?;
+    }
+    Ok(store.to_owned())
 }
 
 /// A store's place without what is secret.
@@ -513,10 +574,7 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
         0 => port_free()?,
         port => port,
     };
-    let store = store_asked(up).unwrap_or_else(store_default);
-    if ![EMBEDDED, SHARED].contains(&store.as_str()) {
-        EtcdOptions::parse(&store).map_err(|error| Error::Said(format!("--store: {error}")))?;
-    }
+    let store = store_checked("--store", &store_asked(up).unwrap_or_else(store_default))?;
     let store_port = if store == SHARED { port_free()? } else { 0 };
     Ok(Topology {
         store,
@@ -532,6 +590,8 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
         accelerator: accelerator.to_owned(),
         shutdown_timeout: up.shutdown_timeout.unwrap_or(90),
         images: images_default(),
+        state_max: up.state_max.unwrap_or(state_max_default()),
+        incarnation: 0,
         uid_first: uid_first_choose(u32::from(zones) * u32::from(hosts_per_zone) * UIDS_PER_HOST),
     })
 }
@@ -610,7 +670,8 @@ mod tests {
             first.topology.uid_first.is_multiple_of(UID_STEP),
             first.topology.uid_first != UID_FIRST_NARROW
         );
-        let options = ["--vcpus-per-host", "3", "--accelerator", "tcg", "--shutdown-timeout", "7"];
+        let options =
+            ["--vcpus-per-host", "3", "--accelerator", "tcg", "--shutdown-timeout", "7", "--state-max", "2"];
         let changed = up(dir, &options);
         assert!(first.refuse_changes(&changed).is_err());
         let second = Cloud::ensure(&changed).unwrap();
@@ -618,10 +679,14 @@ mod tests {
             vcpus_per_host: 3,
             accelerator: "tcg".into(),
             shutdown_timeout: 7,
+            state_max: 2,
             ..first.topology.clone()
         };
         assert_eq!(second.topology, expected);
         second.refuse_changes(&changed).unwrap();
+        let region = second.config(&second.members().unwrap()[0], dir, None).unwrap();
+        let region: region::config::RegionConfig = toml::from_str(&region).unwrap();
+        assert_eq!((region.state_bytes_max, first.topology.state_max), (2 << 30, 8));
         second.refuse_changes(&up(dir, &["--port", "0"])).unwrap();
         assert!(second.refuse_changes(&up(dir, &["--port", "1"])).is_err());
         assert!(Cloud::ensure(&up(dir, &["--zones", "2"])).is_err());

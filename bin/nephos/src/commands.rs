@@ -81,7 +81,7 @@ fn addresses(cloud: &Cloud, member: &Member) -> Vec<PathBuf> {
     match member.identity.role {
         Role::Region => vec![cloud.api_address_file(), cloud.operator_address_file()],
         Role::Zone | Role::Cell | Role::Store => vec![cloud.address_file(&member.identity)],
-        Role::Host | Role::Operator => Vec::new(),
+        Role::Host | Role::Vswitch | Role::Operator => Vec::new(),
     }
 }
 

@@ -34,6 +34,11 @@ impl Cloud {
         }
     }
 
+    /// What the state of a store that is ours may take in memory.
+    pub fn state_bytes_max(&self) -> u64 {
+        u64::from(self.topology.state_max) << 30
+    }
+
     /// Where a step of a launch is to kill its process.
     pub fn crash_at(&self, step: Option<&str>) -> Result<Option<(StepRole, CrashAt)>, Error> {
         let Some(step) = step else { return Ok(None) };
@@ -72,6 +77,7 @@ impl Cloud {
                 operator_address_file: self.operator_address_file(),
                 credentials,
                 store,
+                state_bytes_max: self.state_bytes_max(),
                 process,
                 standing_file,
                 images: self.images(),
@@ -105,6 +111,7 @@ impl Cloud {
                     address_file,
                     credentials,
                     store,
+                    state_bytes_max: self.state_bytes_max(),
                     process,
                     standing_file,
                     zone_address: address(Role::Zone, &zone.zone),
@@ -155,8 +162,9 @@ impl Cloud {
                 address_file,
                 credentials,
                 directory: dir.join("store"),
+                state_bytes_max: self.state_bytes_max(),
             }),
-            Role::Operator => return Ok(String::new()),
+            Role::Vswitch | Role::Operator => return Ok(String::new()),
         };
         text.map_err(|error| Error::Said(format!("cannot write the config of {}: {error}", member.label())))
     }

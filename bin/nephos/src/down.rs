@@ -61,7 +61,7 @@ pub fn down(at: &At) -> Result<(), Error> {
                     patience.as_secs(),
                     cloud.run().join("supervisor.log").display()
                 ),
-                None => "another `nephos` is just starting or stopping this cloud; try again".into(),
+                None => "another `nephos` is just starting, stopping or moving this cloud; try again".into(),
             }));
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -90,14 +90,7 @@ impl Supervisor {
     /// Stops all. The error names what is left.
     pub fn stop(&mut self) -> Result<(), Error> {
         let _ = fs::remove_file(self.cloud.run().join("ready"));
-        // The store last, so that those who lead can say that they do no longer.
-        for last in [false, true] {
-            let control = self.of_role(|role| role != Role::Host && (role == Role::Store) == last);
-            let running = process::running(&self.cloud, &control);
-            let processes: Vec<Process> = running.into_iter().map(|(_, process)| process).collect();
-            processes.iter().for_each(|process| process.signal(Signal::TERM));
-            end(&processes, CONTROL_WAIT);
-        }
+        control_end(&self.cloud, &self.of_role(|role| role != Role::Host));
         let hosts = self.of_role(|role| role == Role::Host);
         let guests = process::guests(&self.cloud);
         say!(
@@ -185,20 +178,37 @@ impl Supervisor {
 
     /// Removes what says where processes are.
     fn forget(&self) {
-        for member in &self.members {
-            for suffix in ["pid", "standing"] {
-                let _ = fs::remove_file(self.cloud.run_file(member, suffix));
-            }
-            let _ = fs::remove_file(self.cloud.address_file(&member.identity));
-        }
-        let run = self.cloud.run();
-        let more =
-            [self.cloud.api_address_file(), self.cloud.operator_address_file(), run.join("supervisor.pid")];
-        more.iter().for_each(|path| drop(fs::remove_file(path)));
+        processes_forget(&self.cloud, &self.members);
+        let _ = fs::remove_file(self.cloud.run().join("supervisor.pid"));
     }
 
     fn of_role(&self, wanted: impl Fn(Role) -> bool) -> Vec<Member> {
         self.members.iter().filter(|member| wanted(member.identity.role)).cloned().collect()
+    }
+}
+
+/// Ends these processes of the control plane; the store last, so that those who lead can say that they do no longer.
+pub fn control_end(cloud: &Cloud, members: &[Member]) {
+    for last in [false, true] {
+        let some = members.iter().filter(|member| (member.identity.role == Role::Store) == last);
+        let running = process::running(cloud, &some.cloned().collect::<Vec<_>>());
+        let processes: Vec<Process> = running.into_iter().map(|(_, process)| process).collect();
+        processes.iter().for_each(|process| process.signal(Signal::TERM));
+        end(&processes, CONTROL_WAIT);
+    }
+}
+
+/// Removes what says where the members' processes are.
+pub fn processes_forget(cloud: &Cloud, members: &[Member]) {
+    for member in members {
+        for suffix in ["pid", "standing"] {
+            let _ = fs::remove_file(cloud.run_file(member, suffix));
+        }
+        let _ = fs::remove_file(cloud.address_file(&member.identity));
+        if member.identity.role == Role::Region {
+            let _ = fs::remove_file(cloud.api_address_file());
+            let _ = fs::remove_file(cloud.operator_address_file());
+        }
     }
 }
 

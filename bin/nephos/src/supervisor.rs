@@ -40,6 +40,8 @@ const RENEW_AGAIN: Duration = Duration::from_secs(60);
 const HOSTS_WAIT: Duration = Duration::from_secs(5);
 /// How long the API has to answer at the start.
 const API_WAIT: Duration = Duration::from_secs(60);
+/// How long a supervisor that is killed, or just busy, may keep the lock.
+const TAKE_OVER_WAIT: Duration = Duration::from_secs(10);
 /// A region that was started more often has no prospect, if it never ran before.
 const STARTS_MAX: u32 = 5;
 /// In the environment of a supervisor that `--detach` has put into the background.
@@ -155,7 +157,10 @@ fn lock_or_ready(arguments: &Up, dir: &Path, stop: &AtomicBool) -> Result<Option
             )));
         }
         if !said {
-            say!("Another `nephos` is just starting or stopping the cloud in {}; waiting ...", dir.display());
+            say!(
+                "Another `nephos` is just starting, stopping or moving the cloud in {}; waiting ...",
+                dir.display()
+            );
             said = true;
         }
         std::thread::sleep(Duration::from_millis(50));
@@ -172,6 +177,32 @@ pub fn lock(dir: &Path) -> Result<Option<File>, Error> {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(Error::file("lock", &path)(error.into())),
+    }
+}
+
+/// Ends the supervisor, and nothing else: what it has started goes on without it. The lock, to be held by whoever
+/// changes what it would start.
+pub fn take_over(cloud: &Cloud) -> Result<File, Error> {
+    let began = Instant::now();
+    loop {
+        if let Some(lock) = lock(&cloud.dir)? {
+            let _ = fs::remove_file(cloud.run().join("ready"));
+            let _ = fs::remove_file(cloud.run().join("supervisor.pid"));
+            return Ok(lock);
+        }
+        // One that is not ready is just starting the cloud, or taking it down.
+        if ready(cloud)
+            && let Some(supervisor) = process::supervisor(cloud)
+        {
+            supervisor.signal(Signal::KILL);
+        }
+        if began.elapsed() > TAKE_OVER_WAIT {
+            return Err(Error::Said(
+                "another `nephos` is just starting, stopping or moving this cloud; try again when it is done"
+                    .into(),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -7,17 +7,18 @@
 //! Deliberately absent: restarting VMs of a silent host elsewhere. Their disks are local (architecture, section 9).
 
 use crate::host::{self, Host, HostRecord};
+use crate::network::{self, Switch, Vpc};
 use crate::placement::Room;
 use crate::summary::SummarySent;
 use crate::vm::record::{self, VmRecord};
 use crate::vm::{Footprint, Graves, Intent, ReservationKey, Vm};
 use base::clock::Timestamp;
 use base::generation::Term;
-use base::ids::{CellId, HostId, InstanceId, ZoneName};
+use base::ids::{CellId, HostId, InstanceId, NetworkInterfaceId, VpcId, ZoneName};
 use base::step::LaunchStep;
 use contract::{
-    CellHello, CellSummary, ConsoleData, ConsoleRead, FromCell, FromHost, ToCell, ToHost, from_cell,
-    from_host, to_cell, to_host,
+    CellHello, CellSummary, ConsoleData, ConsoleRead, FromCell, FromHost, FromSwitch, ToCell, ToHost,
+    ToSwitch, from_cell, from_host, to_cell, to_host,
 };
 use metastore::table::{Table, TableError};
 use metastore::{Commit, CommitError, Condition, Entry, Key, Op, Revision};
@@ -61,6 +62,12 @@ pub enum Event {
     HostDown(HostId),
     /// A host said something about itself.
     Host(HostId, FromHost),
+    /// A host's switch has linked.
+    SwitchUp(HostId),
+    /// A switch's link is gone.
+    SwitchDown(HostId),
+    /// A switch said something about its host's ports.
+    Switch(HostId, FromSwitch),
     /// The zone is linked.
     ZoneUp,
     /// The zone's link is gone.
@@ -90,6 +97,8 @@ pub enum Effect {
     ToRegion(FromCell),
     /// To a host; there is a link.
     ToHost(HostId, ToHost),
+    /// To a host's switch; there is a link.
+    ToSwitch(HostId, ToSwitch),
     /// To the zone; there is a link.
     ToZone(CellSummary),
     /// A step of a launch is reached: everything before it in this list has been done.
@@ -102,6 +111,14 @@ pub enum RecoverError {
     /// A record that cannot be read.
     #[error(transparent)]
     Record(#[from] TableError),
+    /// A record of a network that cannot be read.
+    #[error("the stored record {key} cannot be read: {why}")]
+    Network {
+        /// Its key.
+        key: String,
+        /// Why.
+        why: String,
+    },
     /// A key that means nothing.
     #[error("the store holds the key {0}, which this version does not know")]
     UnknownKey(String),
@@ -109,9 +126,12 @@ pub enum RecoverError {
 
 /// What a commit under way is about.
 #[derive(Clone, Debug)]
-enum Subject {
+pub(crate) enum Subject {
     Vm(InstanceId),
     Host(HostId),
+    Vpc(VpcId),
+    /// The end of a port's tombstone.
+    Grave(HostId, NetworkInterfaceId),
 }
 
 /// A cell. See the file's head.
@@ -129,6 +149,16 @@ pub struct Cell {
     pub(crate) summary: SummarySent,
     pub(crate) vms: BTreeMap<InstanceId, Vm>,
     pub(crate) hosts: BTreeMap<HostId, Host>,
+    pub(crate) vpcs: BTreeMap<VpcId, Vpc>,
+    pub(crate) switches: BTreeMap<HostId, Switch>,
+    /// Index: the switches with a port in a VPC.
+    pub(crate) vpc_switches: BTreeMap<VpcId, BTreeSet<HostId>>,
+    /// The tombstones of ports that the store holds.
+    pub(crate) graves_stored: BTreeSet<(HostId, NetworkInterfaceId)>,
+    /// How many tombstones of a VPC's ports are being ended.
+    pub(crate) graves_ending: BTreeMap<VpcId, u32>,
+    /// As `told`, for VPCs.
+    pub(crate) told_vpcs: Option<Bound<VpcId>>,
     /// Index: the VMs of a reservation that hold room.
     pub(crate) reservations: BTreeMap<ReservationKey, BTreeSet<InstanceId>>,
     /// Index: VMs of which the region has not acknowledged the newest report.
@@ -163,6 +193,12 @@ impl Cell {
             summary: SummarySent::default(),
             vms: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            vpcs: BTreeMap::new(),
+            switches: BTreeMap::new(),
+            vpc_switches: BTreeMap::new(),
+            graves_stored: BTreeSet::new(),
+            graves_ending: BTreeMap::new(),
+            told_vpcs: None,
             reservations: BTreeMap::new(),
             unacknowledged: BTreeSet::new(),
             unsettled: BTreeSet::new(),
@@ -181,10 +217,17 @@ impl Cell {
                 let host = cell.host_entry(&row.id);
                 host.record = Some(Arc::unwrap_or_clone(row.record));
                 host.revision = Some(row.modified);
+            } else if [network::VPC_PREFIX, network::PORT_PREFIX]
+                .iter()
+                .any(|p| entry.key.starts_with(p.as_bytes()))
+            {
+                let key = || entry.key.escape_ascii().to_string();
+                cell.network_recover(&entry).map_err(|why| RecoverError::Network { key: key(), why })?;
             } else if ![crate::TERM_KEY, crate::LEADER_KEY].map(str::as_bytes).contains(&&*entry.key) {
                 return Err(RecoverError::UnknownKey(entry.key.escape_ascii().to_string()));
             }
         }
+        cell.network_recovered();
         cell.unacknowledged = cell.vms.keys().copied().collect();
         Ok(cell)
     }
@@ -200,6 +243,9 @@ impl Cell {
             Event::HostUp(host) => self.host_up(now, host, &mut out),
             Event::HostDown(host) => self.host_down(&host),
             Event::Host(host, message) => self.host_message(now, host, message, &mut out),
+            Event::SwitchUp(host) => self.switch_up(&host),
+            Event::SwitchDown(host) => self.switch_down(&host),
+            Event::Switch(host, message) => self.switch_message(now, host, message, &mut out),
             Event::ZoneUp => {
                 self.zone_up = true;
                 self.summary.forget();
@@ -209,9 +255,11 @@ impl Cell {
             Event::Tick => {
                 self.vms_settle_again(&mut out);
                 self.hosts_store_again(&mut out);
+                self.vpcs_tell(&mut out);
                 self.vms_tell(now, &mut out);
                 self.vm_reports_resend(now, &mut out);
                 self.host_documents_resend(now, &mut out);
+                self.switches_resend(now, &mut out);
                 self.graves.expire(now);
                 self.summary.look_again();
                 debug_assert_eq!(self.check(), Ok(()));
@@ -239,6 +287,10 @@ impl Cell {
         match self.tickets.remove(&ticket) {
             Some(Subject::Vm(instance)) => self.vm_committed(now, instance, result, out),
             Some(Subject::Host(host)) => self.host_committed(&host, result, out),
+            Some(Subject::Vpc(vpc)) => self.vpc_committed(now, vpc, result, out),
+            Some(Subject::Grave(host, interface)) => {
+                self.grave_committed(now, &host, interface, result.map(drop), out);
+            }
             None => {}
         }
     }
@@ -248,6 +300,8 @@ impl Cell {
         let hello =
             CellHello { cell_id: self.identity.cell.to_string(), zone: self.identity.zone.to_string() };
         out.push(Effect::ToRegion(FromCell { message: Some(from_cell::Message::Hello(hello)) }));
+        self.told_vpcs = Some(Bound::Unbounded);
+        self.vpcs_tell(out);
         self.told = Some(Bound::Unbounded);
         self.vms_tell(now, out);
     }
@@ -265,6 +319,7 @@ impl Cell {
             },
             Some(to_cell::Message::Ack(ack)) => self.vm_report_acknowledged(ack, out),
             Some(to_cell::Message::ConsoleRead(read)) => self.console_read(read, out),
+            Some(to_cell::Message::Vpc(publication)) => self.vpc_publication(*publication, out),
             None => tracing::warn!("a message of the region is of a kind that this version does not know"),
         }
     }
@@ -351,10 +406,15 @@ impl Cell {
             Some(value) => Op::Put(key, value),
             None => Op::Delete(key),
         };
+        self.commit_whole(subject, Commit { conditions: vec![condition], ops: vec![op] }, out);
+    }
+
+    /// Asks for a commit.
+    pub(crate) fn commit_whole(&mut self, subject: Subject, commit: Commit, out: &mut Vec<Effect>) {
         let ticket = Ticket(self.ticket_next);
         self.ticket_next += 1;
         self.tickets.insert(ticket, subject);
-        out.push(Effect::Commit { ticket, commit: Commit { conditions: vec![condition], ops: vec![op] } });
+        out.push(Effect::Commit { ticket, commit });
     }
 
     /// Changes one VM and, with it, every index and every host's account of room.

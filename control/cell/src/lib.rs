@@ -6,6 +6,7 @@
 //! ```text
 //!   vm         one VM: its record and state, what intents and reports mean for it
 //!   host       one host: capacity, health, its document
+//!   network    VPCs as the region publishes them, the ports and documents of hosts' switches
 //!   placement  the pure choice of a host
 //!   summary    what the zone is told
 //! ```
@@ -15,6 +16,7 @@
 
 mod cell;
 mod host;
+mod network;
 pub mod placement;
 pub mod serve;
 mod summary;

@@ -17,10 +17,11 @@ use base::ids::{CellId, HostId, ZoneName};
 use base::step::{LaunchStep, UnknownStep};
 use contract::cell_for_hosts_server::{CellForHosts, CellForHostsServer};
 use contract::cell_for_region_server::{CellForRegion, CellForRegionServer};
+use contract::cell_for_switches_server::{CellForSwitches, CellForSwitchesServer};
 use contract::link::{self, LinkEvent, Outbox};
 use contract::trust::{self, Credentials, Identity, Role, TrustError};
 use contract::zone_for_cells_client::ZoneForCellsClient;
-use contract::{CellSummary, FromCell, FromHost, ToCell, ToHost, ZoneToCell};
+use contract::{CellSummary, FromCell, FromHost, FromSwitch, ToCell, ToHost, ToSwitch, ZoneToCell};
 use metastore::election::{self, Election, Leadership};
 use metastore::{Commit, CommitError, Condition, PlaceError, ReadError, Revision, Store, StorePlace};
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,9 @@ pub struct CellConfig {
     pub credentials: PathBuf,
     /// Where the cell's store is.
     pub store: StorePlace,
+    /// What the state of an embedded store may take in memory, in bytes.
+    #[serde(default = "metastore::EngineOptions::state_bytes_max_default")]
+    pub state_bytes_max: u64,
     /// Which of the processes that share the store this is, for people.
     pub process: String,
     /// Where to write whether this process leads.
@@ -156,7 +160,8 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
     let listen_error = |source| CellError::Listen { address: config.listen.clone(), source };
     let server = link::server(&credentials)?
         .add_service(sized!(CellForRegionServer::new(doors.clone())))
-        .add_service(sized!(CellForHostsServer::new(doors)))
+        .add_service(sized!(CellForHostsServer::new(doors.clone())))
+        .add_service(sized!(CellForSwitchesServer::new(doors)))
         .add_service(backup::service(&store));
     let incoming = link::listen(&config.listen, &config.address_file).await.map_err(listen_error)?;
     tasks.spawn(async move { server.serve_with_incoming(incoming).await.map_err(CellError::from) });
@@ -181,6 +186,7 @@ pub async fn serve_until(config: CellConfig, stop: impl Future<Output = ()>) -> 
         commits_under_way: 0,
         region: None,
         hosts: BTreeMap::new(),
+        switches: BTreeMap::new(),
         zone: None,
     };
     let result = shell.run(events, done, &mut tasks, leadership, stop).await;
@@ -199,7 +205,7 @@ async fn lead(config: &CellConfig) -> Result<(Store, Leadership), CellError> {
         who: config.process.clone(),
         ttl: election::TTL,
     };
-    let led = config.store.lead(&election, |standing| {
+    let led = config.store.lead(&election, config.state_bytes_max, |standing| {
         tracing::info!("this process {standing}");
         // For `nephos status` alone.
         let text = standing.to_string();
@@ -217,6 +223,7 @@ type LinkId = u64;
 enum Happening {
     Region(LinkId, LinkEvent<FromCell, ToCell>),
     Host(LinkId, HostId, LinkEvent<ToHost, FromHost>),
+    Switch(LinkId, HostId, LinkEvent<ToSwitch, FromSwitch>),
     Zone(LinkEvent<CellSummary, ZoneToCell>),
 }
 
@@ -252,16 +259,30 @@ impl CellForHosts for Doors {
         &self,
         request: Request<Streaming<FromHost>>,
     ) -> Result<Response<Self::LinkStream>, Status> {
-        let caller = trust::peer(&request)?;
-        caller.allow(Role::Host)?;
-        let host: HostId = caller
-            .instance
-            .parse()
-            .map_err(|e: base::ids::IdError| Status::permission_denied(e.to_string()))?;
-        let link = self.link();
+        let (host, link) = (host_named(&trust::peer(&request)?, Role::Host)?, self.link());
         let event = move |event| Happening::Host(link, host.clone(), event);
         link::accept(request, self.events.clone(), event).await
     }
+}
+
+#[tonic::async_trait]
+impl CellForSwitches for Doors {
+    type LinkStream = ReceiverStream<Result<ToSwitch, Status>>;
+
+    async fn link(
+        &self,
+        request: Request<Streaming<FromSwitch>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
+        let (host, link) = (host_named(&trust::peer(&request)?, Role::Vswitch)?, self.link());
+        let event = move |event| Happening::Switch(link, host.clone(), event);
+        link::accept(request, self.events.clone(), event).await
+    }
+}
+
+/// The host that a caller of this role speaks for: the one that its certificate names.
+fn host_named(caller: &Identity, role: Role) -> Result<HostId, Status> {
+    caller.allow(role)?;
+    caller.instance.parse().map_err(|e: base::ids::IdError| Status::permission_denied(e.to_string()))
 }
 
 type Done = (Ticket, Result<Revision, CommitError>);
@@ -279,6 +300,7 @@ struct Shell {
     commits_under_way: usize,
     region: Option<(LinkId, Outbox<FromCell>)>,
     hosts: BTreeMap<HostId, (LinkId, Outbox<ToHost>)>,
+    switches: BTreeMap<HostId, (LinkId, Outbox<ToSwitch>)>,
     zone: Option<Outbox<CellSummary>>,
 }
 
@@ -373,6 +395,21 @@ impl Shell {
                     }
                 }
             }
+            Happening::Switch(link, host, LinkEvent::Up(outbox)) => {
+                self.switches.insert(host.clone(), (link, outbox));
+                Some(Event::SwitchUp(host))
+            }
+            Happening::Switch(link, host, event) => {
+                self.switches.get(&host).filter(|(newest, _)| *newest == link)?;
+                match event {
+                    LinkEvent::Message(message) => Some(Event::Switch(host, message)),
+                    LinkEvent::Up(_) | LinkEvent::Down(_) => {
+                        tracing::info!(%host, "a host's switch is gone");
+                        self.switches.remove(&host);
+                        Some(Event::SwitchDown(host))
+                    }
+                }
+            }
             Happening::Zone(LinkEvent::Up(outbox)) => {
                 self.zone = Some(outbox);
                 Some(Event::ZoneUp)
@@ -400,6 +437,11 @@ impl Shell {
             }
             Effect::ToHost(host, message) => {
                 if let Some((_, outbox)) = self.hosts.get(&host) {
+                    outbox.send(message);
+                }
+            }
+            Effect::ToSwitch(host, message) => {
+                if let Some((_, outbox)) = self.switches.get(&host) {
                     outbox.send(message);
                 }
             }

@@ -58,6 +58,7 @@ impl Cloud {
             address_file: self.path("c1.address"),
             credentials: self.path("c1"),
             store: StorePlace::Embedded(self.path("c1.store")),
+            state_bytes_max: metastore::EngineOptions::STATE_BYTES_MAX,
             process: "c1".into(),
             standing_file: self.path("c1.standing"),
             zone_address: Address::File(self.path("z1.address")),

@@ -24,6 +24,9 @@ pub struct RegionConfig {
     pub credentials: PathBuf,
     /// Where the store is.
     pub store: StorePlace,
+    /// What the state of an embedded store may take in memory, in bytes.
+    #[serde(default = "metastore::EngineOptions::state_bytes_max_default")]
+    pub state_bytes_max: u64,
     /// Which of the processes that share the store this is, for people.
     pub process: String,
     /// Where to write whether this process leads.

@@ -175,7 +175,7 @@ async fn lead(config: &RegionConfig) -> Result<(Store, Leadership), RegionError>
     };
     let mut apology = Apology::default();
     let listen = config.api_listen.clone();
-    let led = config.store.lead(&election, |standing| {
+    let led = config.store.lead(&election, config.state_bytes_max, |standing| {
         tracing::info!("this process {standing}");
         standing_write(&config.standing_file, &standing);
         match standing {

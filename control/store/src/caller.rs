@@ -77,7 +77,7 @@ impl Callers {
         let identity = trust::peer(request)?;
         match identity.role {
             Role::Region | Role::Zone | Role::Cell => {}
-            Role::Host | Role::Store | Role::Operator => {
+            Role::Host | Role::Vswitch | Role::Store | Role::Operator => {
                 let who = identity.role;
                 return Err(Status::permission_denied(format!(
                     "a {who} may not call this; only a region, a zone or a cell may"

@@ -17,4 +17,7 @@ pub struct StoreConfig {
     pub credentials: PathBuf,
     /// The directory of the store.
     pub directory: PathBuf,
+    /// What the state of all namespaces together may take in memory, in bytes.
+    #[serde(default = "metastore::EngineOptions::state_bytes_max_default")]
+    pub state_bytes_max: u64,
 }

@@ -6,6 +6,7 @@
 //! whole store's incarnation was raised, before anybody is answered. How far that was done is a key in nobody's
 //! namespace.
 
+use base::generation::INCARNATION_MAX;
 use metastore::{Commit, CommitError, Condition, Entry, Op, RangeQuery, ReadError, Store};
 
 /// The whole store's incarnation that the namespaces' follow.
@@ -31,6 +32,17 @@ pub enum IncarnationError {
         /// Which.
         key: String,
     },
+    /// There is no such incarnation.
+    #[error(
+        "{incarnation} under {key} would be too high for an incarnation: at most {INCARNATION_MAX}; restore with an \
+         incarnation that is one higher than the last"
+    )]
+    TooHigh {
+        /// Which.
+        key: String,
+        /// What it would be.
+        incarnation: u64,
+    },
 }
 
 /// Raises the namespaces' incarnations, if the store was restored since that was last done. After a crash in between
@@ -46,7 +58,11 @@ pub async fn follow(store: &Store) -> Result<(), IncarnationError> {
     for entries in namespaces(store).await?.chunks(AT_ONCE) {
         let mut commit = Commit::default();
         for entry in entries {
-            let raised = number(entry)? + (now - before);
+            let raised = number(entry)?.saturating_add(now - before);
+            if raised > INCARNATION_MAX {
+                let key = entry.key.escape_ascii().to_string();
+                return Err(IncarnationError::TooHigh { key, incarnation: raised });
+            }
             tracing::warn!(key = %entry.key.escape_ascii(), raised, "a restored store: the incarnation is raised");
             commit.conditions.push(Condition::Unchanged(entry.key.clone(), entry.modified));
             commit.ops.push(Op::Put(entry.key.clone(), raised.to_string().into_bytes()));
@@ -78,5 +94,36 @@ async fn namespaces(store: &Store) -> Result<Vec<Entry>, IncarnationError> {
         };
         found.extend(store.get(&[&first.key[..end], NAMESPACES].concat()).await?);
         from = [&first.key[..end], b"0"].concat();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base::disk::memory::MemoryDisk;
+    use metastore::StoreOptions;
+
+    #[tokio::test]
+    async fn a_namespace_has_no_incarnation_that_cannot_be() {
+        let namespace = || [b"cell/us-east-1a-c1".as_slice(), NAMESPACES].concat();
+        let followed = |incarnation: u64| async move {
+            let store = Store::over(MemoryDisk::new().mount(), StoreOptions::default()).unwrap();
+            let key = namespace();
+            let put = |key: &[u8], number: u64| Op::Put(key.to_vec(), number.to_string().into_bytes());
+            // As if the whole store's had been one lower.
+            let ops = vec![put(FOLLOWED, 0), put(&key, incarnation)];
+            store.commit(Commit { conditions: vec![], ops }).await.unwrap();
+            let followed = follow(&store).await;
+            (followed, number(&store.get(&key).await.unwrap().unwrap()).unwrap())
+        };
+        let (done, number) = followed(INCARNATION_MAX - 1).await;
+        assert!(done.is_ok() && number == INCARNATION_MAX, "{done:?}");
+        let (refused, number) = followed(INCARNATION_MAX).await;
+        let said = refused.map_err(|error| error.to_string()).unwrap_err();
+        assert!(
+            said.contains("too high") && said.contains(&namespace().escape_ascii().to_string()),
+            "{said}"
+        );
+        assert_eq!(number, INCARNATION_MAX);
     }
 }

@@ -14,7 +14,7 @@ use crate::maintenance::Maintenance;
 use crate::watch::Watches;
 use contract::link;
 use contract::trust::{Credentials, TrustError};
-use metastore::{Commit, EngineOptions, OpenError, Store, StoreOptions};
+use metastore::{Commit, OpenError, Store, StoreOptions};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,8 +107,8 @@ pub async fn serve(config: StoreConfig) -> Result<(), StoreError> {
 pub async fn serve_until(config: StoreConfig, stop: impl Future<Output = ()>) -> Result<(), StoreError> {
     let credentials = Credentials::open(&config.credentials)?;
     let (path, directory) = (config.directory.clone(), config.directory.display().to_string());
-    let engine = EngineOptions { prefix_bytes: NAMESPACE_BYTES_MAX, ..EngineOptions::default() };
-    let options = StoreOptions { engine, ..StoreOptions::default() };
+    let mut options = StoreOptions::bounded(config.state_bytes_max);
+    options.engine.prefix_bytes = NAMESPACE_BYTES_MAX;
     let opened = tokio::task::spawn_blocking(move || Store::open_with(&path, options)).await;
     let store = opened
         .map_err(|_| StoreError::Ended("the opening of the store"))?

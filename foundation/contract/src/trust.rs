@@ -30,6 +30,8 @@ pub enum Role {
     Cell,
     /// `nephos host`
     Host,
+    /// `nephos vswitch`; its certificate names its host.
+    Vswitch,
     /// `nephos store`
     Store,
     /// A person's command line.
@@ -38,8 +40,8 @@ pub enum Role {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Role; 6] =
-        [Role::Region, Role::Zone, Role::Cell, Role::Host, Role::Store, Role::Operator];
+    pub const ALL: [Role; 7] =
+        [Role::Region, Role::Zone, Role::Cell, Role::Host, Role::Vswitch, Role::Store, Role::Operator];
 
     /// The role's name, as in `nephos ROLE`.
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Role {
             Role::Zone => "zone",
             Role::Cell => "cell",
             Role::Host => "host",
+            Role::Vswitch => "vswitch",
             Role::Store => "store",
             Role::Operator => "operator",
         }

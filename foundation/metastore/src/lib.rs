@@ -56,10 +56,10 @@ pub use contract::*;
 pub use embedded::{
     Backup, BackupError, BackupFileError, BackupSummary, Engine, EngineOptions, Flushed, OpenError, Reader,
     Recovery, RestoreError, RestoreOptions, Restored, StoreOptions, StoreSummary, Ticket, TornTail,
-    backup_verify, restore, restore_disk, verify, verify_disk,
+    backup_verify, restore, restore_disk, set_aside, verify, verify_disk,
 };
 pub use etcd::{EtcdError, EtcdOptions, EtcdTls, EtcdTlsSource, EtcdUser};
-pub use migrate::{MigrateError, Migrated, UNFINISHED, embedded_target, migrate};
+pub use migrate::{Copied, MigrateError, Migrated, Migration, Progress, UNFINISHED, embedded_target};
 pub use place::{PlaceError, StorePlace};
 pub use store::{Backend, Busy, OnDone, Pending, Store, WeakStore};
 pub use watch::{Change, CommitEvents, Watch, WatchEnd, WatchFeed};

@@ -1,11 +1,18 @@
 //! Moves a store to another engine: every user's key, as it is at one revision, into an empty store, which then has
 //! a higher incarnation than the one that it replaces.
 //!
-//! Called by `nephos store migrate`, while no control plane runs on either store. What was attached to a lease cannot
-//! be told from other keys, so the caller names what is to be left out: who leads, for instance.
+//! ```text
+//!   the mark [`UNFINISHED`] ─► copy ─► read back ─► source unchanged?      [`Migration::copy`]
+//!   incarnation raised ─► the mark goes                                    [`Migration::finish`]
+//! ```
 //!
-//! Invariant: until everything was copied and read back, the target holds [`UNFINISHED`], which no control plane
-//! knows and with which none starts.
+//! Called by `nephos store migrate`, while no control plane runs on either store: it copies all stores of a cloud, and
+//! finishes them when every copy is there. What was attached to a lease cannot be told from other keys, so the caller
+//! names what is to be left out: who leads, for instance.
+//!
+//! Invariant: until it is finished, the target holds the mark, which no control plane knows and with which none starts.
+//! Invariant: every commit to the target is on condition of the mark that its own run has made. So a run that was cut
+//! off is emptied and begun anew by the next, and what is still on its way from it is refused.
 //! Invariant: memory holds a page of each store, however large they are.
 
 use crate::{
@@ -37,18 +44,21 @@ pub struct Migrated {
     pub incarnation: u64,
 }
 
-/// Why a store was not moved. The source is as it was; a target that has been begun must be emptied.
+/// Who is told how far it is.
+pub type Progress<'a> = &'a mut (dyn FnMut(Migrated) + Send);
+
+/// Why a store was not moved. The source is as it was; a target that has been begun is begun anew by the next try.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrateError {
-    /// The target holds something. Nothing was done.
+    /// The target holds something else. Nothing was done.
     #[error("the target is not empty: it has the key {0}")]
     NotEmpty(String),
-    /// The target cannot have an incarnation above the source's. Nothing was done.
+    /// The target cannot have a higher incarnation. Nothing was done.
     /// An embedded target is made by [`embedded_target`].
-    #[error("the target's incarnation is {to}, must be above {from}, and cannot be raised while it is open")]
+    #[error("the target's incarnation is {to}, must be above {above}, and cannot be raised while it is open")]
     Incarnation {
-        /// The source's.
-        from: u64,
+        /// The highest that there was.
+        above: u64,
         /// The target's.
         to: u64,
     },
@@ -69,48 +79,192 @@ pub enum MigrateError {
     Different(String),
 }
 
-/// Copies, reads back, raises the incarnation. Keys for which `left_out` is true stay behind. After it the target
-/// must be opened anew if its incarnation is not the handle's.
-pub async fn migrate(
-    from: &Store,
-    to: &Store,
-    left_out: &(dyn Fn(&[u8]) -> bool + Sync),
-    progress: &mut (dyn FnMut(Migrated) + Send),
-) -> Result<Migrated, MigrateError> {
-    let present = to.range(&RangeQuery::prefix("").limit(1)).await.map_err(MigrateError::Target)?;
-    if let Some(entry) = present.entries.first() {
-        return Err(MigrateError::NotEmpty(entry.key.escape_ascii().to_string()));
-    }
-    let raise = to.incarnation() <= from.incarnation();
-    if raise && !to.incarnation_raisable() {
-        return Err(MigrateError::Incarnation { from: from.incarnation(), to: to.incarnation() });
-    }
-    let begun = Commit {
-        conditions: vec![Condition::Absent(UNFINISHED.to_vec())],
-        ops: vec![Op::Put(UNFINISHED.to_vec(), b"this store is being filled by a migration".to_vec())],
-    };
-    let begun = to.commit(begun).await.map_err(MigrateError::Write)?;
-    let mut done =
-        Migrated { revision: from.revision().await.map_err(MigrateError::Source)?, ..Migrated::default() };
-    copy(from, to, left_out, &mut done, progress).await?;
-    verify(from, to, left_out, &mut done, progress).await?;
-    unchanged(from, done.revision).await?;
-    let finished = Commit {
-        conditions: vec![Condition::Unchanged(UNFINISHED.to_vec(), begun)],
-        ops: vec![Op::Delete(UNFINISHED.to_vec())],
-    };
-    done.incarnation = to.incarnation();
-    if raise {
-        done.incarnation = to.incarnation_raise(from.incarnation()).await.map_err(MigrateError::Write)?;
-    }
-    to.commit(finished).await.map_err(MigrateError::Write)?;
-    progress(done);
-    Ok(done)
+/// One store's way to another engine.
+#[derive(Clone, Copy)]
+pub struct Migration<'a> {
+    /// What is copied. Nobody may write to it meanwhile.
+    pub from: &'a Store,
+    /// Where to: empty, or left behind by a migration that was cut off, or the finished work of this very one.
+    pub to: &'a Store,
+    /// Keys that stay behind.
+    pub left_out: &'a (dyn Fn(&[u8]) -> bool + Sync),
+    /// The target's incarnation will be above this, and above the source's.
+    pub incarnation_above: u64,
 }
 
-/// Makes this directory, which must be empty or not there, an empty embedded store of an incarnation above `above`:
+/// A target that holds everything, and still says that it is not finished.
+#[derive(Debug)]
+#[must_use = "it still has to be finished"]
+pub struct Copied {
+    done: Migrated,
+    /// The run's mark; `None`: the target was found finished.
+    mark: Option<Revision>,
+}
+
+impl Migration<'_> {
+    /// Copies and finishes.
+    pub async fn run(&self, progress: Progress<'_>) -> Result<Migrated, MigrateError> {
+        let copied = self.copy(progress).await?;
+        let done = self.finish(copied).await?;
+        progress(done);
+        Ok(done)
+    }
+
+    /// Copies, and reads back.
+    pub async fn copy(&self, progress: Progress<'_>) -> Result<Copied, MigrateError> {
+        let revision = self.from.revision().await.map_err(MigrateError::Source)?;
+        let mut done = Migrated { revision, ..Migrated::default() };
+        let mark = self.begin(&mut done, progress).await?;
+        if let Some(mark) = mark {
+            self.transfer(mark, &mut done, progress).await?;
+            self.verify(&mut done, progress).await?;
+            self.unchanged(done.revision).await?;
+        }
+        progress(done);
+        Ok(Copied { done, mark })
+    }
+
+    /// Raises the incarnation, and takes the mark away. After it the target must be opened anew if its incarnation is
+    /// not the handle's.
+    pub async fn finish(&self, copied: Copied) -> Result<Migrated, MigrateError> {
+        let Copied { mut done, mark } = copied;
+        done.incarnation = self.to.incarnation();
+        if let Some(mark) = mark {
+            let above = self.above();
+            if done.incarnation <= above {
+                done.incarnation = self.to.incarnation_raise(above).await.map_err(MigrateError::Write)?;
+            }
+            let finished =
+                Commit { conditions: vec![marked(mark)], ops: vec![Op::Delete(UNFINISHED.to_vec())] };
+            self.to.commit(finished).await.map_err(MigrateError::Write)?;
+        }
+        Ok(done)
+    }
+
+    fn above(&self) -> u64 {
+        self.incarnation_above.max(self.from.incarnation())
+    }
+
+    /// Makes the target empty but for the mark of this run. `None`: it is finished.
+    async fn begin(
+        &self,
+        done: &mut Migrated,
+        progress: Progress<'_>,
+    ) -> Result<Option<Revision>, MigrateError> {
+        let higher = self.to.incarnation() > self.above();
+        let left = self.to.get(UNFINISHED).await.map_err(MigrateError::Target)?;
+        let condition = match &left {
+            Some(left) => marked(left.modified),
+            None => {
+                let found = self.to.range(&RangeQuery::prefix("").limit(1)).await;
+                if let Some(entry) = found.map_err(MigrateError::Target)?.entries.first() {
+                    let not_empty = MigrateError::NotEmpty(entry.key.escape_ascii().to_string());
+                    return match self.verify(done, progress).await {
+                        Ok(()) if higher => Ok(None),
+                        Ok(()) | Err(MigrateError::Different(_)) => Err(not_empty),
+                        Err(error) => Err(error),
+                    };
+                }
+                Condition::Absent(UNFINISHED.to_vec())
+            }
+        };
+        if !higher && !self.to.incarnation_raisable() {
+            return Err(MigrateError::Incarnation { above: self.above(), to: self.to.incarnation() });
+        }
+        let why = b"this store is being filled by a migration".to_vec();
+        let begun = Commit { conditions: vec![condition], ops: vec![Op::Put(UNFINISHED.to_vec(), why)] };
+        let mark = self.to.commit(begun).await.map_err(MigrateError::Write)?;
+        if left.is_some() {
+            let mut present = Entries::new(self.to, None);
+            let mut writer = Writer::new(self.to, mark);
+            while let Some(entry) = present.next().await.map_err(MigrateError::Target)? {
+                if entry.key != UNFINISHED {
+                    writer.delete(entry.key).await?;
+                }
+            }
+            writer.end().await?;
+        }
+        Ok(Some(mark))
+    }
+
+    async fn transfer(
+        &self,
+        mark: Revision,
+        done: &mut Migrated,
+        progress: Progress<'_>,
+    ) -> Result<(), MigrateError> {
+        let mut source = Entries::new(self.from, Some(done.revision));
+        let mut writer = Writer::new(self.to, mark);
+        while let Some(entry) = self.next_taken(&mut source).await? {
+            done.entries += 1;
+            done.bytes += (entry.key.len() + entry.value.len()) as u64;
+            if writer.put(entry).await? {
+                progress(*done);
+            }
+        }
+        writer.end().await
+    }
+
+    async fn verify(&self, done: &mut Migrated, progress: Progress<'_>) -> Result<(), MigrateError> {
+        let mut source = Entries::new(self.from, Some(done.revision));
+        let mut target = Entries::new(self.to, None);
+        let mut bytes = 0;
+        loop {
+            let expected = self.next_taken(&mut source).await?;
+            let got = loop {
+                let entry = target.next().await.map_err(MigrateError::Target)?;
+                if entry.as_ref().is_none_or(|entry| entry.key != UNFINISHED) {
+                    break entry;
+                }
+            };
+            let pair =
+                |entry: &Option<Entry>| entry.as_ref().map(|entry| (entry.key.clone(), entry.value.clone()));
+            if pair(&expected) != pair(&got) {
+                let first = expected.into_iter().chain(got).map(|entry| entry.key).min().unwrap_or_default();
+                return Err(MigrateError::Different(first.escape_ascii().to_string()));
+            }
+            let Some(entry) = expected else {
+                (done.entries, done.bytes) = (done.verified, bytes);
+                return Ok(());
+            };
+            bytes += (entry.key.len() + entry.value.len()) as u64;
+            done.verified += 1;
+            if done.verified.is_multiple_of(1024) {
+                progress(*done);
+            }
+        }
+    }
+
+    /// Whether no key that is taken was changed after the revision. What is gone by now is found by those that were
+    /// there. What is left out may go meanwhile: a leader's lease ends.
+    async fn unchanged(&self, revision: Revision) -> Result<(), MigrateError> {
+        let (mut then, mut now) = (Entries::new(self.from, Some(revision)), Entries::new(self.from, None));
+        loop {
+            let (before, after) = (self.next_taken(&mut then).await?, self.next_taken(&mut now).await?);
+            if before != after {
+                let next = Revision(revision.0 + 1);
+                return Err(MigrateError::Changed(after.map_or(next, |entry| entry.modified.max(next))));
+            }
+            if before.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The source's next entry that does not stay behind.
+    async fn next_taken(&self, source: &mut Entries<'_>) -> Result<Option<Entry>, MigrateError> {
+        loop {
+            let entry = source.next().await.map_err(MigrateError::Source)?;
+            if entry.as_ref().is_none_or(|entry| !(self.left_out)(&entry.key)) {
+                return Ok(entry);
+            }
+        }
+    }
+}
+
+/// Makes this directory, which must be empty or not there, an empty embedded store of the incarnation after `above`:
 /// what an embedded target must be, because its incarnation does not change while it is open.
-pub fn embedded_target(directory: &Path, above: u64) -> Result<Store, RestoreError> {
+pub fn embedded_target(directory: &Path, above: u64, options: StoreOptions) -> Result<Store, RestoreError> {
     let unmade = |error: crate::BackupError| RestoreError::Io {
         what: "make an empty store".to_owned(),
         source: io::Error::other(error),
@@ -121,100 +275,13 @@ pub fn embedded_target(directory: &Path, above: u64) -> Result<Store, RestoreErr
     while let Some(piece) = backup.next_piece().map_err(unmade)? {
         bytes.extend(piece);
     }
-    let options = RestoreOptions { replace: false, incarnation_min: above + 1 };
-    restore(&bytes[..], directory, options)?;
-    Ok(Store::open(directory)?)
+    let incarnation_min = above.saturating_add(1);
+    restore(&bytes[..], directory, RestoreOptions { replace: false, incarnation_min })?;
+    Ok(Store::open_with(directory, options)?)
 }
 
-async fn copy(
-    from: &Store,
-    to: &Store,
-    left_out: &(dyn Fn(&[u8]) -> bool + Sync),
-    done: &mut Migrated,
-    progress: &mut (dyn FnMut(Migrated) + Send),
-) -> Result<(), MigrateError> {
-    let mut source = Entries::new(from, Some(done.revision));
-    let mut commits: VecDeque<Pending<'static, Result<Revision, CommitError>>> = VecDeque::new();
-    let mut batch = Batch::default();
-    loop {
-        let entry = source.next().await.map_err(MigrateError::Source)?;
-        let last = entry.is_none();
-        if let Some(entry) = entry.filter(|entry| !left_out(&entry.key)) {
-            done.entries += 1;
-            done.bytes += (entry.key.len() + entry.value.len()) as u64;
-            if !batch.fits(&entry) {
-                commits.push_back(Box::pin(to.commit(std::mem::take(&mut batch).commit)));
-            }
-            batch.add(entry);
-        }
-        if last && !batch.commit.ops.is_empty() {
-            commits.push_back(Box::pin(to.commit(std::mem::take(&mut batch).commit)));
-        }
-        while commits.len() > if last { 0 } else { IN_FLIGHT } {
-            if let Some(commit) = commits.pop_front() {
-                commit.await.map_err(MigrateError::Write)?;
-                progress(*done);
-            }
-        }
-        if last {
-            return Ok(());
-        }
-    }
-}
-
-async fn verify(
-    from: &Store,
-    to: &Store,
-    left_out: &(dyn Fn(&[u8]) -> bool + Sync),
-    done: &mut Migrated,
-    progress: &mut (dyn FnMut(Migrated) + Send),
-) -> Result<(), MigrateError> {
-    let mut source = Entries::new(from, Some(done.revision));
-    let mut target = Entries::new(to, None);
-    loop {
-        let expected = loop {
-            let entry = source.next().await.map_err(MigrateError::Source)?;
-            if entry.as_ref().is_none_or(|entry| !left_out(&entry.key)) {
-                break entry;
-            }
-        };
-        let got = loop {
-            let entry = target.next().await.map_err(MigrateError::Target)?;
-            if entry.as_ref().is_none_or(|entry| entry.key != UNFINISHED) {
-                break entry;
-            }
-        };
-        let pair =
-            |entry: &Option<Entry>| entry.as_ref().map(|entry| (entry.key.clone(), entry.value.clone()));
-        if pair(&expected) != pair(&got) {
-            let first = expected.into_iter().chain(got).map(|entry| entry.key).min().unwrap_or_default();
-            return Err(MigrateError::Different(first.escape_ascii().to_string()));
-        }
-        if expected.is_none() {
-            return Ok(());
-        }
-        done.verified += 1;
-        if done.verified.is_multiple_of(1024) {
-            progress(*done);
-        }
-    }
-}
-
-/// Whether no user's key was changed after the revision. What is gone by now is found by those that were there.
-async fn unchanged(from: &Store, revision: Revision) -> Result<(), MigrateError> {
-    let (mut then, mut now) = (Entries::new(from, Some(revision)), Entries::new(from, None));
-    loop {
-        let before = then.next().await.map_err(MigrateError::Source)?;
-        let after = now.next().await.map_err(MigrateError::Source)?;
-        if before != after {
-            let changed =
-                after.map_or(Revision(revision.0 + 1), |entry| entry.modified.max(Revision(revision.0 + 1)));
-            return Err(MigrateError::Changed(changed));
-        }
-        if before.is_none() {
-            return Ok(());
-        }
-    }
+fn marked(mark: Revision) -> Condition {
+    Condition::Unchanged(UNFINISHED.to_vec(), mark)
 }
 
 /// All entries of a store, one after the other, a page in memory.
@@ -248,33 +315,79 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// A commit that is being filled: of one account at most, within the contract's bounds.
+/// Fills commits of one account at most, within the contract's bounds, and keeps some of them on their way.
+struct Writer<'a> {
+    to: &'a Store,
+    mark: Revision,
+    batch: Batch,
+    in_flight: VecDeque<Pending<'static, Result<Revision, CommitError>>>,
+}
+
 #[derive(Default)]
 struct Batch {
-    commit: Commit,
+    conditions: Vec<Condition>,
+    ops: Vec<Op>,
     bytes: usize,
     owner: Option<Key>,
 }
 
-impl Batch {
-    fn fits(&self, entry: &Entry) -> bool {
-        let owner = owner(&entry.key);
-        self.commit.ops.len() < Commit::OPS_MAX
-            && self.bytes + entry_bytes(entry) <= Commit::BYTES_MAX
-            && (owner.is_none() || self.owner.is_none() || owner == self.owner)
+impl<'a> Writer<'a> {
+    fn new(to: &'a Store, mark: Revision) -> Self {
+        Writer { to, mark, batch: Batch::default(), in_flight: VecDeque::new() }
     }
 
-    fn add(&mut self, entry: Entry) {
-        self.bytes += entry_bytes(&entry);
-        self.owner = owner(&entry.key).or(self.owner.take());
-        self.commit.conditions.push(Condition::Absent(entry.key.clone()));
-        self.commit.ops.push(Op::Put(entry.key, entry.value));
+    /// Whether a commit was sent for it.
+    async fn put(&mut self, entry: Entry) -> Result<bool, MigrateError> {
+        // The key is in the condition too.
+        let bytes = 2 * entry.key.len() + entry.value.len();
+        let sent = self.room(&entry.key, bytes).await?;
+        self.batch.conditions.push(Condition::Absent(entry.key.clone()));
+        self.batch.ops.push(Op::Put(entry.key, entry.value));
+        Ok(sent)
     }
-}
 
-/// As a commit counts it: the key is in the condition too.
-fn entry_bytes(entry: &Entry) -> usize {
-    2 * entry.key.len() + entry.value.len()
+    async fn delete(&mut self, key: Key) -> Result<(), MigrateError> {
+        self.room(&key, key.len()).await?;
+        self.batch.ops.push(Op::Delete(key));
+        Ok(())
+    }
+
+    /// Makes room in the batch for an operation on this key; whether a commit was sent for it.
+    async fn room(&mut self, key: &[u8], bytes: usize) -> Result<bool, MigrateError> {
+        let (owner, batch) = (owner(key), &self.batch);
+        // One condition more is the mark.
+        let fits = batch.ops.len() + 1 < Commit::OPS_MAX
+            && batch.bytes + bytes + UNFINISHED.len() <= Commit::BYTES_MAX
+            && (owner.is_none() || batch.owner.is_none() || owner == batch.owner);
+        if !fits {
+            self.send();
+            self.wait(IN_FLIGHT).await?;
+        }
+        self.batch.bytes += bytes;
+        self.batch.owner = owner.or(self.batch.owner.take());
+        Ok(!fits)
+    }
+
+    fn send(&mut self) {
+        let Batch { mut conditions, ops, .. } = std::mem::take(&mut self.batch);
+        conditions.push(marked(self.mark));
+        self.in_flight.push_back(Box::pin(self.to.commit(Commit { conditions, ops })));
+    }
+
+    /// Waits until no more than so many are on their way.
+    async fn wait(&mut self, in_flight: usize) -> Result<(), MigrateError> {
+        while self.in_flight.len() > in_flight {
+            if let Some(commit) = self.in_flight.pop_front() {
+                commit.await.map_err(MigrateError::Write)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(mut self) -> Result<(), MigrateError> {
+        self.send();
+        self.wait(0).await
+    }
 }
 
 /// The account that the key is of, shard and all.

@@ -1,7 +1,7 @@
 //! Where a process's store is, and how the process comes to lead with it: the way in of every role that has a store.
 
 use crate::election::{Election, ElectionError, Leadership, Standing};
-use crate::embedded::OpenError;
+use crate::embedded::{OpenError, StoreOptions};
 use crate::etcd::{EtcdError, EtcdOptions};
 use crate::store::Store;
 use serde::{Deserialize, Serialize};
@@ -49,16 +49,19 @@ pub enum PlaceError {
 
 impl StorePlace {
     /// Opens the store and waits until this process leads, for as long as that takes; says through `standing` what
-    /// it waits for. A store that cannot be reached is waited for too.
+    /// it waits for. A store that cannot be reached is waited for too. An embedded store's state takes at most
+    /// `state_bytes_max`; others have bounds of their own.
     pub async fn lead(
         &self,
         election: &Election,
+        state_bytes_max: u64,
         mut standing: impl FnMut(Standing),
     ) -> Result<(Store, Leadership), PlaceError> {
         let (store, leadership) = match self {
             StorePlace::Embedded(directory) => {
                 let (path, directory) = (directory.clone(), directory.display().to_string());
-                let opened = tokio::task::spawn_blocking(move || Store::open(&path)).await;
+                let options = StoreOptions::bounded(state_bytes_max);
+                let opened = tokio::task::spawn_blocking(move || Store::open_with(&path, options)).await;
                 let opened = opened.map_err(|_| PlaceError::Ended)?;
                 let store = opened.map_err(|source| PlaceError::Open { directory, source })?;
                 let leadership = election.lead_alone(&store).await?;

@@ -261,6 +261,8 @@ impl World {
                         self.link_send(node, Node::Host(host), Message::ToHost(message));
                     }
                 }
+                // No switch is simulated: none links.
+                Effect::ToSwitch(..) => {}
                 Effect::ToZone(summary) => {
                     let zone = Node::Zone(self.zone_of_cell(index));
                     self.link_send(node, zone, Message::CellSummary(summary));

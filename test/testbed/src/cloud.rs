@@ -190,6 +190,18 @@ impl Testbed {
         self.nephos(&all.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// What the next [`Testbed::up`] asks for.
+    pub fn options_mut(&mut self) -> &mut Options {
+        &mut self.options
+    }
+
+    /// The operator's command line on this cloud, begun; what it prints is read at its end.
+    pub fn nephos_begin(&self, arguments: &[&str]) -> Child {
+        let mut command = self.nephos_command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("nephos can be started")
+    }
+
     /// The operator's command line on this cloud.
     pub fn nephos(&self, arguments: &[&str]) -> Said {
         run(self.nephos_command(arguments))

@@ -17,9 +17,11 @@
 pub mod clients;
 pub mod cloud;
 pub mod environment;
+pub mod etcd;
 pub mod process;
 pub mod wait;
 
 pub use clients::Refusal;
 pub use cloud::{Keys, Options, Said, Testbed, Vm};
+pub use etcd::Etcd;
 pub use wait::{LONG, wait};

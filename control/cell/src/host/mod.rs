@@ -10,7 +10,7 @@
 
 mod record;
 
-pub(crate) use record::{HostRecord, PREFIX, key};
+pub(crate) use record::{HostRecord, PREFIX, Underlay, key};
 
 use crate::cell::{Cell, Effect, LEASE, RESEND_AFTER};
 use crate::placement::{Health, Room};
@@ -68,6 +68,8 @@ pub(crate) struct Host {
     complaint: (String, Vec<String>),
     /// Why it takes nothing of this cell, if so.
     refuses: Option<String>,
+    /// Where its switch is, as that said; stored with the rest.
+    underlay: Option<Underlay>,
 }
 
 impl Host {
@@ -150,7 +152,8 @@ impl Cell {
         if lowered {
             tracing::warn!(host = %id, ?capacity, used = ?host.used, "a host has less than is claimed on it");
         }
-        let record = HostRecord { capacity, rack, lowered };
+        let underlay = host.underlay.clone().or_else(|| host.record.as_ref()?.underlay.clone());
+        let record = HostRecord { capacity, rack, lowered, underlay };
         if host.record.as_ref() == Some(&record) && !host.unstored {
             return;
         }
@@ -164,6 +167,30 @@ impl Cell {
         self.host_commit(id, known, value, out);
     }
 
+    /// The host's switch says where the underlay reaches it.
+    pub(crate) fn host_underlay(&mut self, id: &HostId, address: Vec<u8>, port: u32, out: &mut Vec<Effect>) {
+        if !matches!(address.len(), 4 | 16) {
+            return tracing::warn!(host = %id, ?address, "a switch has no address on the underlay");
+        }
+        let underlay = Some(Underlay { address, port });
+        let host = self.host_entry(id);
+        if host.underlay == underlay {
+            return;
+        }
+        host.underlay = underlay;
+        // Stored with the registration: with the one that is there, or with the one to come.
+        if let Some(record) = host.storing.as_ref().or(host.record.as_ref()) {
+            let known = (record.capacity, record.rack.clone());
+            host.registered.get_or_insert(known);
+            self.host_store(id, out);
+        }
+    }
+
+    /// Where the underlay reaches the host, as far as is durable.
+    pub(crate) fn host_underlay_stored(&self, id: &HostId) -> Option<&Underlay> {
+        self.hosts.get(id)?.record.as_ref()?.underlay.as_ref()
+    }
+
     pub(crate) fn host_committed(
         &mut self,
         id: &HostId,
@@ -173,10 +200,15 @@ impl Cell {
         let Some(host) = self.hosts.get_mut(id) else { return };
         match result {
             Ok(revision) => {
+                let underlay = host.record.as_ref().and_then(|record| record.underlay.clone());
                 host.record = host.storing.take();
                 host.revision = Some(revision);
                 host.unstored = false;
+                let moved = host.record.as_ref().is_some_and(|record| record.underlay != underlay);
                 self.summary.changed();
+                if moved {
+                    self.vms_of_moved_host(id);
+                }
                 self.host_store(id, out);
             }
             // Nothing was changed: it is tried again at the next tick, unless the host has said otherwise since.

@@ -13,6 +13,15 @@ pub(crate) fn key(host: &HostId) -> metastore::Key {
     format!("{PREFIX}{host}").into_bytes()
 }
 
+/// Where the underlay reaches a host's switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Underlay {
+    /// 4 or 16 bytes.
+    pub(crate) address: Vec<u8>,
+    /// UDP.
+    pub(crate) port: u32,
+}
+
 /// The stored record of one host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostRecord {
@@ -22,6 +31,8 @@ pub(crate) struct HostRecord {
     pub(crate) rack: RackId,
     /// It registered with less than was claimed on it already.
     pub(crate) lowered: bool,
+    /// Of its switch, once that has said so.
+    pub(crate) underlay: Option<Underlay>,
 }
 
 impl HostRecord {
@@ -31,6 +42,8 @@ impl HostRecord {
             memory_mib: self.capacity.memory_mib,
             rack_id: self.rack.to_string(),
             lowered: self.lowered,
+            underlay_address: self.underlay.iter().flat_map(|underlay| underlay.address.clone()).collect(),
+            underlay_port: self.underlay.as_ref().map_or(0, |underlay| underlay.port),
         }
         .encode_to_vec()
     }
@@ -41,6 +54,8 @@ impl HostRecord {
             capacity: Room { vcpus: stored.vcpus, memory_mib: stored.memory_mib },
             rack: stored.rack_id.parse()?,
             lowered: stored.lowered,
+            underlay: (!stored.underlay_address.is_empty())
+                .then_some(Underlay { address: stored.underlay_address, port: stored.underlay_port }),
         })
     }
 }
@@ -78,4 +93,8 @@ struct Stored {
     rack_id: String,
     #[prost(bool, tag = "4")]
     lowered: bool,
+    #[prost(bytes = "vec", tag = "5")]
+    underlay_address: Vec<u8>,
+    #[prost(uint32, tag = "6")]
+    underlay_port: u32,
 }

@@ -8,7 +8,7 @@ use base::step::LaunchStep;
 use contract::{
     CellSummary, FromCell, FromHost, Generation, HostDocument, HostHello, HostStatus, Phase, StopCause,
     Target, ToCell, VmIntent, VmReport, VmReportAck, VmSpec, VmStatus, from_cell, from_host, to_cell,
-    to_host,
+    to_host, to_switch,
 };
 use metastore::{Commit, CommitError, Condition, Entry, Key, Op, Revision, Value};
 use std::collections::{BTreeMap, VecDeque};
@@ -80,6 +80,7 @@ pub(super) struct Fake {
     pub(super) others: Vec<from_cell::Message>,
     pub(super) documents: Vec<(HostId, HostDocument)>,
     pub(super) to_hosts: Vec<(HostId, to_host::Message)>,
+    pub(super) to_switches: Vec<(HostId, to_switch::Message)>,
     pub(super) summaries: Vec<CellSummary>,
     pub(super) steps: Vec<LaunchStep>,
 }
@@ -99,6 +100,7 @@ impl Fake {
             others: Vec::new(),
             documents: Vec::new(),
             to_hosts: Vec::new(),
+            to_switches: Vec::new(),
             summaries: Vec::new(),
             steps: Vec::new(),
         };
@@ -145,6 +147,10 @@ impl Fake {
                     Some(other) => self.to_hosts.push((host, other)),
                     None => panic!("an empty message to {host}"),
                 },
+                Effect::ToSwitch(host, message) => {
+                    assert_eq!(message.term, self.term);
+                    self.to_switches.extend(message.message.map(|message| (host, message)));
+                }
                 Effect::ToZone(summary) => self.summaries.push(summary),
                 Effect::Step(step) => self.steps.push(step),
             }

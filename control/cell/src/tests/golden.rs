@@ -1,6 +1,6 @@
 //! What versions have written is read for ever: every field of each record type, beside the golden files.
 
-use crate::host::HostRecord;
+use crate::host::{HostRecord, Underlay};
 use crate::placement::Room;
 use crate::vm::record::{Assigned, Place, VmRecord, VmState};
 use base::generation::{Attempt, Generation};
@@ -34,6 +34,11 @@ fn a_vm() {
         reservation_id: "r-0123456789abcdef0".into(),
         launch_index: 3,
         reboots: 4,
+        interfaces: vec![contract::VmInterface {
+            interface_id: "eni-0123456789abcdef0".into(),
+            mac: vec![2, 0, 0, 0, 0, 1],
+            device_index: 0,
+        }],
     };
     let verdict = HostVerdict {
         host_id: "h1".into(),
@@ -53,7 +58,10 @@ fn a_vm() {
         explanation: Explanation { hosts: vec![verdict], omitted: 5 },
     };
     let read = check(Path::new(FOLDER), "vm", &record.instance, &record).unwrap();
-    assert_eq!(read, [record]);
+    // The oldest knew no network cards.
+    let mut oldest = record.clone();
+    oldest.spec.interfaces.clear();
+    assert_eq!(read, [oldest, record]);
 }
 
 #[test]
@@ -63,6 +71,9 @@ fn a_host() {
         capacity: Room { vcpus: 8, memory_mib: 16384 },
         rack: "us-east-1a-c1-r1".parse().unwrap(),
         lowered: true,
+        underlay: Some(Underlay { address: vec![127, 88, 0, 1], port: 6081 }),
     };
-    assert_eq!(check(Path::new(FOLDER), "host", &id, &record).unwrap(), [record]);
+    // The oldest knew no switches.
+    let oldest = HostRecord { underlay: None, ..record.clone() };
+    assert_eq!(check(Path::new(FOLDER), "host", &id, &record).unwrap(), [oldest, record]);
 }

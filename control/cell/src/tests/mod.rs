@@ -3,4 +3,5 @@
 mod chaos;
 mod fake;
 mod golden;
+mod network;
 mod rules;

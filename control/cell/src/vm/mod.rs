@@ -38,6 +38,8 @@ pub(crate) struct Vm {
     forget: bool,
     /// The attempt of which a host has said, in this process's life, that it runs.
     seen_running: Option<Attempt>,
+    /// Its host is elsewhere on the underlay than was last reported.
+    moved: bool,
 }
 
 /// A commit under way.
@@ -344,7 +346,8 @@ impl Cell {
                 out.push(Effect::Step(LaunchStep::ReportReceived));
             }
             vm.observed = Some(observed);
-            let report = vm.record().map(|record| reconcile::report(record, vm.observed.as_ref()));
+            let report = self.vm_report(instance);
+            let Some(vm) = self.vms.get(&instance) else { return };
             if report.as_ref() != vm.reported.as_ref().map(|(reported, _)| reported) {
                 self.vm_report_send(now, instance, out);
             }
@@ -376,7 +379,8 @@ impl Cell {
         {
             vm.forget = true;
         }
-        if settled(&report) == Some(acknowledged) {
+        // What is acknowledged after a move of the host, and before the region was told of it, is the place before.
+        if settled(&report) == Some(acknowledged) && !vm.moved {
             vm.acknowledged = Some(acknowledged);
             if report.phase() != Phase::Claimed {
                 self.unacknowledged.remove(&instance);
@@ -385,18 +389,40 @@ impl Cell {
         self.vm_settle(instance, out);
     }
 
+    /// What the region is told of a VM now.
+    fn vm_report(&self, instance: InstanceId) -> Option<VmReport> {
+        let vm = self.vms.get(&instance)?;
+        let record = vm.record()?;
+        let mut report = reconcile::report(record, vm.observed.as_ref());
+        let host = record.place.as_ref().map(|place| &place.host);
+        if let Some(underlay) = host.and_then(|host| self.host_underlay_stored(host)) {
+            report.underlay_address.clone_from(&underlay.address);
+            report.underlay_port = underlay.port;
+        }
+        Some(report)
+    }
+
+    /// The host is elsewhere on the underlay: the region is told, whatever it has acknowledged.
+    pub(crate) fn vms_of_moved_host(&mut self, host: &HostId) {
+        let vms = self.hosts.get(host).map(|host| host.vms.clone()).unwrap_or_default();
+        for instance in vms {
+            if let Some(vm) = self.vms.get_mut(&instance) {
+                (vm.acknowledged, vm.reported, vm.moved) = (None, None, true);
+                self.unacknowledged.insert(instance);
+            }
+        }
+    }
+
     /// Tells the region what is known of a VM.
     pub(crate) fn vm_report_send(&mut self, now: Timestamp, instance: InstanceId, out: &mut Vec<Effect>) {
+        let Some(report) = self.vm_report(instance) else { return };
         let Some(vm) = self.vms.get_mut(&instance) else { return };
-        let Some(report) = vm.record().map(|record| reconcile::report(record, vm.observed.as_ref())) else {
-            return;
-        };
         // A claim is said again until the region confirms or drops it; on the way to a phase nothing is owed.
         let owed = match settled(&report) {
             Some(said) => vm.acknowledged != Some(said) || report.phase() == Phase::Claimed,
             None => false,
         };
-        vm.reported = Some((report.clone(), now));
+        (vm.reported, vm.moved) = (Some((report.clone(), now)), false);
         if owed {
             self.unacknowledged.insert(instance);
         } else {

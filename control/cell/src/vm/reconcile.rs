@@ -277,6 +277,7 @@ pub fn report(record: &VmRecord, observed: Option<&Observed>) -> VmReport {
         host_id: place.map(|place| place.host.to_string()).unwrap_or_default(),
         rack_id: place.map(|place| place.rack.to_string()).unwrap_or_default(),
         explanation: claimed.then(|| record.explanation.clone()),
+        ..VmReport::default()
     }
 }
 

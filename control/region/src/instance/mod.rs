@@ -80,6 +80,7 @@ pub fn intent(
             ssh_public_key: template.ssh_public_key.clone(),
             key_name: template.key_name.clone(),
             reboots: record.reboots,
+            interfaces: Vec::new(),
         }),
         host_id: record.host_id.clone(),
         force: record.force,

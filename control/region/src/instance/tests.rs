@@ -245,6 +245,7 @@ fn report(cell: &CellId, intent: &VmIntent, phase: Phase, stop_cause: StopCause)
         host_id: format!("{cell}-h1"),
         rack_id: format!("{cell}-r1"),
         explanation: None,
+        ..VmReport::default()
     }
 }
 

@@ -297,7 +297,8 @@ impl Region {
                         effects.push(Effect::Console { id: data.request_id, data: Some(data) });
                     }
                 }
-                Some(from_cell::Message::Hello(_)) | None => {}
+                // No VPC is published yet.
+                Some(from_cell::Message::Hello(_) | from_cell::Message::VpcHeld(_)) | None => {}
             },
             Event::ZoneUp(zone) => self.zone_connected(&zone, true),
             Event::ZoneDown(zone) => {

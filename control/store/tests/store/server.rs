@@ -40,6 +40,7 @@ impl Server {
             address_file: address_file.clone(),
             credentials: directory.path().join("tls"),
             directory: directory.path().join("store"),
+            state_bytes_max: metastore::EngineOptions::STATE_BYTES_MAX,
         };
         let (stop, stopped) = oneshot::channel();
         let serving = tokio::spawn(store::serve_until(config, async {

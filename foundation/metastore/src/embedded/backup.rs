@@ -20,6 +20,7 @@ use super::reader::Reader;
 use super::recovery::OpenError;
 use crate::contract::{ReadError, Revision, USER_KEYS_BEGIN};
 use base::clock::Timestamp;
+use base::generation::INCARNATION_MAX;
 use bytes::Bytes;
 use std::io::{self, Read};
 
@@ -188,9 +189,15 @@ pub(super) struct BackupReader<R> {
 impl<R: Read> BackupReader<R> {
     pub(super) fn open(source: R) -> Result<Self, BackupFileError> {
         let image = ImageReader::open(FileKind::Backup, source)?;
-        if image.head().revision > REVISION_MAX {
-            let why = "no store has ever had so many revisions".to_owned();
-            return Err(BackupFileError::Corrupt { offset: 0, why });
+        let Head { incarnation, revision, .. } = image.head();
+        let corrupt = |why: String| Err(BackupFileError::Corrupt { offset: 0, why });
+        if revision > REVISION_MAX {
+            return corrupt("no store has ever had so many revisions".to_owned());
+        }
+        if incarnation > INCARNATION_MAX {
+            return corrupt(format!(
+                "{incarnation} is too high for an incarnation: at most {INCARNATION_MAX}"
+            ));
         }
         Ok(BackupReader { leases: MultiVersionMap::at_snapshot(image.head().revision), image })
     }
@@ -237,5 +244,21 @@ impl From<BackupFileError> for OpenError {
             BackupFileError::TooNew { version } => OpenError::TooNew { version },
             BackupFileError::Io(source) => OpenError::Io { what: "read the backup".into(), source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incarnation_that_cannot_be_is_no_backups() {
+        let of = |incarnation| {
+            let head = Head { kind: FileKind::Backup, incarnation, revision: Revision(1) }.encode();
+            BackupReader::open(&head[..]).map(|reader| reader.head().incarnation)
+        };
+        assert_eq!(of(INCARNATION_MAX).ok(), Some(INCARNATION_MAX));
+        let refused = of(INCARNATION_MAX + 1).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(refused.contains("too high for an incarnation"), "{refused}");
     }
 }

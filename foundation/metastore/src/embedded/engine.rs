@@ -61,6 +61,16 @@ pub struct EngineOptions {
     pub backup_history_bytes: usize,
 }
 
+impl EngineOptions {
+    /// What a state may take in memory unless somebody says otherwise: 8 GiB.
+    pub const STATE_BYTES_MAX: u64 = 8 << 30;
+
+    /// [`Self::STATE_BYTES_MAX`], for configurations that do not say it.
+    pub const fn state_bytes_max_default() -> u64 {
+        Self::STATE_BYTES_MAX
+    }
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         EngineOptions {
@@ -72,7 +82,7 @@ impl Default for EngineOptions {
             history_bytes: 64 << 20,
             watch_queue_commits: 1024,
             prefix_bytes: 0,
-            state_bytes_max: 8 << 30,
+            state_bytes_max: Self::STATE_BYTES_MAX,
             backup_history_bytes: 256 << 20,
         }
     }

@@ -29,7 +29,8 @@ pub use engine::{Engine, EngineOptions, Flushed, Ticket};
 pub use reader::Reader;
 pub use recovery::{OpenError, Recovery, TornTail};
 pub use restore::{
-    RestoreError, RestoreOptions, Restored, StoreSummary, restore, restore_disk, verify, verify_disk,
+    RestoreError, RestoreOptions, Restored, StoreSummary, restore, restore_disk, set_aside, verify,
+    verify_disk,
 };
 pub(crate) use thread::Embedded;
 pub use thread::StoreOptions;

@@ -150,6 +150,17 @@ pub fn restore(
     Ok(Restored { backup: summary, incarnation, former: moved })
 }
 
+/// Moves a store that another one, of this incarnation, has replaced elsewhere aside, as [`restore`] does: where it is
+/// now. Refused while somebody uses it.
+pub fn set_aside(directory: &Path, incarnation: u64) -> Result<PathBuf, RestoreError> {
+    let (parent, name) = parts(directory)?;
+    let _lock = lock(directory)?;
+    let to = aside(&parent, &name, incarnation);
+    fs::rename(directory, &to).map_err(failed("move the former store to", &to))?;
+    fs::File::open(&parent).and_then(|parent| parent.sync_all()).map_err(failed("sync", &parent))?;
+    Ok(to)
+}
+
 /// The highest incarnation that a store beside this one had when it was put in the place of one that was moved aside.
 fn moved_aside(parent: &Path, name: &str) -> Result<u64, RestoreError> {
     let begin = format!("{name}.before-");

@@ -54,6 +54,14 @@ impl Default for StoreOptions {
     }
 }
 
+impl StoreOptions {
+    /// The sizes that fit most, but for the state's bound ([`EngineOptions::state_bytes_max`]).
+    pub fn bounded(state_bytes_max: u64) -> StoreOptions {
+        let engine = EngineOptions { state_bytes_max, ..EngineOptions::default() };
+        StoreOptions { engine, ..StoreOptions::default() }
+    }
+}
+
 /// A handle of the thread; when the last is dropped, what is queued still happens, and the drop waits for that.
 #[derive(Clone)]
 pub(crate) struct Embedded {

@@ -32,6 +32,7 @@ use crate::contract::{
 };
 use crate::store::{Backend, Busy, OnDone, Pending};
 use crate::watch::Watch;
+use base::generation::INCARNATION_MAX;
 use etcd_client::{
     Compare, CompareOp, DeleteOptions, Error, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
@@ -96,7 +97,11 @@ impl Etcd {
             let (Some(old), _) = self.links.incarnation_read(&link).await? else {
                 return Err(Fault::Gone("the incarnation is not there".to_owned()));
             };
-            let new = old.max(above) + 1;
+            let new = old.max(above).saturating_add(1);
+            if new > INCARNATION_MAX {
+                let why = format!("{new} is too high for an incarnation: at most {INCARNATION_MAX}");
+                return Err(Fault::OutOfBounds(why));
+            }
             let same = Compare::value(key.clone(), CompareOp::Equal, old.to_string());
             let txn = Txn::new().when([same]).and_then([TxnOp::put(key.clone(), new.to_string(), None)]);
             let answer = link.kv.clone().txn(txn).await.map_err(|error| Fault::of(&error))?;

@@ -2,13 +2,17 @@
 //! acknowledged stays, commits happen or end in an error within a bound, nothing forks, and work goes on in 5 s.
 //!
 //! As root each member has a network namespace of its own, and being cut off is a link that is down. Without root
-//! all are on the loopback and being cut off is being stopped, which the test says. A slow disk is a leader that is
-//! stopped for some seconds (SIGSTOP): to the others and to clients a sync that does not end looks the same.
+//! all are on the loopback and being cut off is being stopped, which the test says. A slow disk is a leader each of
+//! whose flushes takes longer (strace delays the system call); one that does not answer is a leader that is stopped
+//! (SIGSTOP): to the others and to clients a flush that does not end looks the same.
 
 use crate::server::{healthy, port_free, runtime, wait};
 use metastore::conformance::{Verdict, Workload, history, linearizable};
 use metastore::{Commit, CommitError, EtcdOptions, Op, RangeQuery, Store};
+use rustix::process::Signal;
+use std::cell::RefCell;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -190,9 +194,18 @@ impl Cluster {
         }
     }
 
-    fn signal(&self, member: usize, signal: rustix::process::Signal) {
+    fn signal(&self, member: usize, signal: Signal) {
         let child = self.members[member].as_ref().unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+    }
+
+    /// From now on each flush of the member takes longer, until the tracer ends.
+    fn flushes_delay(&self, member: usize) -> Child {
+        let pid = self.members[member].as_ref().unwrap().id().to_string();
+        let mut strace = Command::new("strace");
+        strace.args(["--follow-forks", "--quiet=all", "--output=/dev/null", "--trace=fsync,fdatasync"]);
+        strace.args(["--inject=fsync,fdatasync:delay_enter=400ms", "--attach", &pid]);
+        strace.spawn().expect("strace runs (Debian package strace)")
     }
 
     fn kill(&mut self, member: usize) {
@@ -204,10 +217,7 @@ impl Cluster {
     fn cut_off(&self, member: usize, cut: bool) {
         match &self.network.places[member].link {
             Some(link) => assert!(ip(&format!("link set {link} {}", if cut { "down" } else { "up" }))),
-            None => self.signal(
-                member,
-                if cut { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT },
-            ),
+            None => self.signal(member, if cut { Signal::STOP } else { Signal::CONT }),
         }
     }
 
@@ -305,9 +315,25 @@ fn the_leader_is_cut_off() {
 #[test]
 #[ignore = "half a minute"]
 fn the_leaders_disk_does_not_answer() {
-    let stop = |cluster: &mut Cluster, leader: usize| cluster.signal(leader, rustix::process::Signal::STOP);
-    let go_on = |cluster: &mut Cluster, leader: usize| cluster.signal(leader, rustix::process::Signal::CONT);
+    let stop = |cluster: &mut Cluster, leader: usize| cluster.signal(leader, Signal::STOP);
+    let go_on = |cluster: &mut Cluster, leader: usize| cluster.signal(leader, Signal::CONT);
     suffer("leader stopped, as by its disk", stop, go_on);
+}
+
+#[test]
+#[ignore = "half a minute"]
+fn the_leaders_disk_is_slow() {
+    let tracer = RefCell::new(None);
+    let slow =
+        |cluster: &mut Cluster, leader: usize| *tracer.borrow_mut() = Some(cluster.flushes_delay(leader));
+    let fast = |_: &mut Cluster, _| {
+        let mut strace: Child = tracer.borrow_mut().take().unwrap();
+        // It lets go of the leader.
+        rustix::process::kill_process(rustix::process::Pid::from_child(&strace), Signal::TERM).unwrap();
+        let ended = strace.wait().unwrap();
+        assert!(ended.signal() == Some(15) || ended.success(), "strace was not there all the time: {ended}");
+    };
+    suffer("each flush of the leader takes 0.4 s more", slow, fast);
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod client;
 mod command_line;
 mod crash;
 mod first_light;
+mod migrate;
 mod oracle;
 mod resilience;
 mod restore;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
-use testbed::{LONG, Options, Testbed, process, wait};
+use testbed::{Etcd, LONG, Options, Testbed, process, wait};
 
 /// The promise for a process that dies; with the store's own start where it is the store.
 const FAILOVER_MAX: Duration = Duration::from_secs(5);
@@ -296,45 +296,11 @@ fn the_command_line_names_each_of_two_processes() {
     leader(&cloud, "region");
 }
 
-/// One etcd, of Debian's package, on ports of the system's choosing.
-struct Etcd {
-    child: std::process::Child,
-    url: String,
-}
-
-impl Etcd {
-    fn start(directory: &std::path::Path) -> Etcd {
-        let port = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-            listener.local_addr().expect("an address").port()
-        };
-        let (client, peer) = (format!("127.0.0.1:{}", port()), format!("http://127.0.0.1:{}", port()));
-        let client_url = format!("http://{client}");
-        let mut command = std::process::Command::new("etcd");
-        command.arg("--data-dir").arg(directory).args(["--listen-client-urls", &client_url]);
-        command.args(["--advertise-client-urls", &client_url, "--listen-peer-urls", &peer]);
-        command.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster"]);
-        command.arg(format!("default={peer}"));
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let child = command.spawn().expect("etcd, of the package etcd-server, can be started");
-        wait("etcd listens", LONG, || std::net::TcpStream::connect(&client).ok().map(drop));
-        Etcd { child, url: format!("etcd://{client}/a-cloud") }
-    }
-}
-
-impl Drop for Etcd {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_cloud_over_etcd_survives_the_death_of_its_leaders() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let etcd = Etcd::start(directory.path());
+    let etcd = Etcd::start();
     let mut options = options();
-    options.store = Some(etcd.url.clone());
+    options.store = Some(etcd.url("a-cloud"));
     let cloud = Testbed::start(options);
     let mut expected = BTreeSet::new();
     for of in ["region", "cell"] {
