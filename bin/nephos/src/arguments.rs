@@ -132,6 +132,9 @@ pub struct Up {
     /// What each metadata store that is not etcd may hold in memory, in GiB; more is refused [default: 8, or as before].
     #[arg(long, value_name = "GIB", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub state_max: Option<u32>,
+    /// Keep the records of networks (VPCs, groups, interfaces, addresses), to try their API: no packet is carried yet.
+    #[arg(long)]
+    pub networks: bool,
     /// For crash tests: kill the process that reaches this step of a launch, once.
     #[arg(long, hide = true, value_name = "STEP")]
     pub crash_at: Option<String>,

@@ -74,6 +74,9 @@ pub struct Topology {
     /// Where the shared store listens.
     #[serde(default)]
     pub store_port: u16,
+    /// The records of networks are kept, although no host carries anything yet.
+    #[serde(default)]
+    pub networks: bool,
     /// What the state of each embedded store, or of the shared one, may take in memory, in GiB.
     #[serde(default = "state_max_default")]
     pub state_max: u32,
@@ -314,6 +317,7 @@ impl Cloud {
             Some(0) => port_free()?,
             Some(port) => port,
         };
+        topology.networks |= up.networks;
         topology.vcpus_per_host = up.vcpus_per_host.unwrap_or(topology.vcpus_per_host);
         topology.memory_per_host = up.memory_per_host.unwrap_or(topology.memory_per_host);
         topology.vcpus_per_account = up.vcpus_per_account.unwrap_or(topology.vcpus_per_account);
@@ -597,6 +601,7 @@ fn first_topology(up: &Up) -> Result<Topology, Error> {
     let store = store_checked("--store", &store_asked(up).unwrap_or_else(store_default))?;
     let store_port = if store == SHARED { port_free()? } else { 0 };
     Ok(Topology {
+        networks: up.networks,
         store,
         store_port,
         region,

@@ -83,6 +83,7 @@ impl Cloud {
                 images: self.images(),
                 vcpus_per_account: self.topology.vcpus_per_account,
                 pools: region::pool::Pools::default(),
+                networks: self.topology.networks,
                 requests_per_second_per_account: 5_000,
                 zones: layout
                     .iter()

@@ -41,6 +41,9 @@ pub struct RegionConfig {
     /// Addresses that are the region's to give.
     #[serde(default)]
     pub pools: Pools,
+    /// Hosts have switches: networks can be changed, and instances have addresses.
+    #[serde(default)]
+    pub networks: bool,
     /// The region's zones.
     pub zones: Vec<ZoneEntry>,
     /// For tests: kills this process at a step of a launch.

@@ -120,6 +120,7 @@ pub async fn serve(config: RegionConfig) -> Result<(), RegionError> {
     let api_listener = listen(&config.api_listen).await?;
     let api_address = api_listener.local_addr()?;
     let facts = Facts {
+        networks: config.networks,
         region: config.region.clone(),
         zones: zones.into_iter().map(|(zone, _)| zone).collect(),
         images,

@@ -48,6 +48,8 @@ pub struct Options {
     pub crash_at: Option<LaunchStep>,
     /// The user and group id that the cloud runs as; the test's own if there is none. Takes root.
     pub user: Option<u32>,
+    /// The records of networks are kept.
+    pub networks: bool,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             store: None,
             crash_at: None,
             user: None,
+            networks: false,
         }
     }
 }
@@ -181,6 +184,10 @@ impl Testbed {
         if let Some(step) = o.crash_at {
             option("--crash-at", step.to_string());
         }
+        if o.networks {
+            all.push("--networks".into());
+        }
+        let mut option = |name: &str, value: String| all.extend([name.to_owned(), value]);
         if !arguments.contains(&"--port") {
             option("--port", "0".into());
         }

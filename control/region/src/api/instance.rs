@@ -186,17 +186,20 @@ impl<'a> Seen<'a> {
         let image = self.image();
         let interfaces: Vec<InstanceNetworkInterface> =
             self.interfaces().map(|seen| interface_shape(&seen)).collect();
-        let first = interfaces.first();
+        let place = interfaces.first();
+        // A guest without a card has no address, whatever is kept for it.
+        let carried = self.api.facts.networks;
+        let first = place.filter(|_| carried);
         let public = first.and_then(|first| first.association.as_ref());
         Instance {
             private_dns_name: first.and_then(|first| first.private_dns_name.clone()).unwrap_or_default(),
             public_dns_name: public.map(|public| public.public_dns_name.clone()).unwrap_or_default(),
-            subnet_id: first.and_then(|first| first.subnet_id.clone()),
-            vpc_id: first.and_then(|first| first.vpc_id.clone()),
+            subnet_id: place.and_then(|place| place.subnet_id.clone()),
+            vpc_id: place.and_then(|place| place.vpc_id.clone()),
             private_ip_address: first.and_then(|first| first.private_ip_address.clone()),
             public_ip_address: public.map(|public| public.public_ip.clone()),
             source_dest_check: first.and_then(|first| first.source_dest_check),
-            security_groups: first.map(|first| first.groups.clone()).unwrap_or_default(),
+            security_groups: place.map(|place| place.groups.clone()).unwrap_or_default(),
             instance_id: record.instance_id.clone(),
             image_id: self.template(|template| &template.image_id).to_owned(),
             state: state_shape(self.state()),
@@ -226,7 +229,7 @@ impl<'a> Seen<'a> {
             platform_details: Some("Linux/UNIX".to_owned()),
             usage_operation: Some("RunInstances".to_owned()),
             usage_operation_update_time: Some(Timestamp::from_unix_ms(self.reservation.accepted_unix_ms)),
-            network_interfaces: interfaces,
+            network_interfaces: if carried { interfaces.clone() } else { Vec::new() },
             ..Instance::default()
         }
     }

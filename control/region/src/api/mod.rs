@@ -68,6 +68,9 @@ pub struct Facts {
     pub endpoint: String,
     /// vCPUs that an account's instances may occupy together.
     pub vcpus_per_account: u32,
+    /// Hosts have switches, which carry what the records of networks say. Without, those are not to be had: what has no
+    /// effect is not answered as if it had.
+    pub networks: bool,
     /// Signs page cursors; the same after a restart, so that a client can go on paging.
     pub cursor_secret: [u8; 32],
 }
@@ -112,6 +115,17 @@ impl Api {
         Ok(self.asker.change(caller.account, request).await?)
     }
 
+    /// Refuses what needs hosts with switches.
+    fn carried(&self) -> Result<(), ApiError> {
+        match self.facts.networks {
+            true => Ok(()),
+            false => Err(errors::unsupported(
+                "Guests of this cloud have no network card yet, so networks cannot be changed. \
+                 `nephos up --networks` keeps their records, to try the API.",
+            )),
+        }
+    }
+
     fn image(&self, id: &str) -> Option<&Image> {
         let id = id.parse().ok()?;
         self.facts.images.iter().find(|image| image.id == id)
@@ -124,10 +138,13 @@ fn unexpected(answer: &Done) -> ApiError {
     ApiError::internal()
 }
 
+// `seen` and `carried` are reads and changes of networks, see [`Facts::networks`].
 macro_rules! operations {
     ($service:ident {
         $(read $read:ident($read_in:ty) -> $read_out:ty = $view:path;)*
+        $(seen $seen:ident($seen_in:ty) -> $seen_out:ty = $show:path;)*
         $(change $change:ident($change_in:ty) -> $change_out:ty = $act:path;)*
+        $(carried $carried:ident($carried_in:ty) -> $carried_out:ty = $carry:path;)*
     }) => {
         impl $service for Api {
             $(fn $read<'a>(&'a self, caller: &'a Caller, input: $read_in) -> Answer<'a, $read_out> {
@@ -136,6 +153,15 @@ macro_rules! operations {
             $(fn $change<'a>(&'a self, caller: &'a Caller, input: $change_in) -> Answer<'a, $change_out> {
                 Box::pin($act(self, caller, input))
             })*
+            $(fn $seen<'a>(&'a self, caller: &'a Caller, input: $seen_in) -> Answer<'a, $seen_out> {
+                Box::pin(std::future::ready(self.carried().and_then(|()| $show(self, caller, input))))
+            })*
+            $(fn $carried<'a>(&'a self, caller: &'a Caller, input: $carried_in) -> Answer<'a, $carried_out> {
+                Box::pin(async move {
+                    self.carried()?;
+                    $carry(self, caller, input).await
+                })
+            })*
         }
     };
 }
@@ -143,10 +169,6 @@ macro_rules! operations {
 operations! { Ec2 {
     read describe_account_attributes(DescribeAccountAttributesRequest) -> DescribeAccountAttributesResponse
         = account::attributes_describe;
-    read describe_addresses(DescribeAddressesRequest) -> DescribeAddressesResponse
-        = address::addresses_describe;
-    read describe_addresses_attribute(DescribeAddressesAttributeRequest) -> DescribeAddressesAttributeResponse
-        = address::attributes_describe;
     read describe_availability_zones(DescribeAvailabilityZonesRequest) -> DescribeAvailabilityZonesResponse
         = zone::zones_describe;
     read describe_dhcp_options(DescribeDhcpOptionsRequest) -> DescribeDhcpOptionsResponse
@@ -168,10 +190,6 @@ operations! { Ec2 {
         = key_pair::key_pairs_describe;
     read describe_network_acls(DescribeNetworkAclsRequest) -> DescribeNetworkAclsResponse
         = network_acl::acls_describe;
-    read describe_network_interface_attribute(DescribeNetworkInterfaceAttributeRequest)
-        -> DescribeNetworkInterfaceAttributeResponse = network_interface::attribute_describe;
-    read describe_network_interfaces(DescribeNetworkInterfacesRequest) -> DescribeNetworkInterfacesResponse
-        = network_interface::interfaces_describe;
     read describe_regions(DescribeRegionsRequest) -> DescribeRegionsResponse = zone::regions_describe;
     read describe_route_tables(DescribeRouteTablesRequest) -> DescribeRouteTablesResponse
         = route_table::tables_describe;
@@ -184,104 +202,114 @@ operations! { Ec2 {
     read describe_vpc_attribute(DescribeVpcAttributeRequest) -> VpcAttribute = vpc::attribute_describe;
     read describe_vpcs(DescribeVpcsRequest) -> DescribeVpcsResponse = vpc::vpcs_describe;
 
-    change allocate_address(AllocateAddressRequest) -> AllocateAddressResponse = address::address_allocate;
-    change assign_ipv6_addresses(AssignIpv6AddressesRequest) -> AssignIpv6AddressesResponse
-        = network_interface::ipv6_assign;
-    change assign_private_ip_addresses(AssignPrivateIpAddressesRequest) -> AssignPrivateIpAddressesResponse
-        = network_interface::addresses_assign;
-    change associate_address(AssociateAddressRequest) -> AssociateAddressResponse
-        = address::address_associate;
-    change associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return = dhcp_options::options_associate;
-    change associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse
-        = route_table::table_associate;
-    change associate_subnet_cidr_block(AssociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
-        = subnet::range_associate;
-    change associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
-        = vpc::range_associate;
-    change attach_internet_gateway(AttachInternetGatewayRequest) -> Return = internet_gateway::gateway_attach;
-    change attach_network_interface(AttachNetworkInterfaceRequest) -> AttachNetworkInterfaceResponse
-        = network_interface::interface_attach;
-    change authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest)
-        -> SecurityGroupRulesAuthorized = security_group_rule::egress_authorize;
-    change authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
-        -> SecurityGroupRulesAuthorized = security_group_rule::ingress_authorize;
-    change create_default_subnet(CreateDefaultSubnetRequest) -> CreateSubnetResponse
-        = subnet::default_subnet_create;
-    change create_default_vpc(CreateDefaultVpcRequest) -> CreateVpcResponse = vpc::default_vpc_create;
-    change create_dhcp_options(CreateDhcpOptionsRequest) -> CreateDhcpOptionsResponse
-        = dhcp_options::options_create;
-    change create_internet_gateway(CreateInternetGatewayRequest) -> CreateInternetGatewayResponse
-        = internet_gateway::gateway_create;
+    seen describe_addresses(DescribeAddressesRequest) -> DescribeAddressesResponse
+        = address::addresses_describe;
+    seen describe_addresses_attribute(DescribeAddressesAttributeRequest) -> DescribeAddressesAttributeResponse
+        = address::attributes_describe;
+    seen describe_network_interface_attribute(DescribeNetworkInterfaceAttributeRequest)
+        -> DescribeNetworkInterfaceAttributeResponse = network_interface::attribute_describe;
+    seen describe_network_interfaces(DescribeNetworkInterfacesRequest) -> DescribeNetworkInterfacesResponse
+        = network_interface::interfaces_describe;
+
     change create_key_pair(CreateKeyPairRequest) -> KeyPair = key_pair::key_pair_create;
-    change create_network_acl(CreateNetworkAclRequest) -> CreateNetworkAclResponse = network_acl::acl_create;
-    change create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return = network_acl::entry_create;
-    change create_network_interface(CreateNetworkInterfaceRequest) -> CreateNetworkInterfaceResponse
-        = network_interface::interface_create;
-    change create_route(CreateRouteRequest) -> Return = route_table::route_create;
-    change create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse
-        = route_table::table_create;
-    change create_security_group(CreateSecurityGroupRequest) -> CreateSecurityGroupResponse
-        = security_group::group_create;
-    change create_subnet(CreateSubnetRequest) -> CreateSubnetResponse = subnet::subnet_create;
     change create_tags(CreateTagsRequest) -> Return = tag::tags_create;
-    change create_vpc(CreateVpcRequest) -> CreateVpcResponse = vpc::vpc_create;
-    change delete_dhcp_options(DeleteDhcpOptionsRequest) -> Return = dhcp_options::options_delete;
-    change delete_internet_gateway(DeleteInternetGatewayRequest) -> Return = internet_gateway::gateway_delete;
     change delete_key_pair(DeleteKeyPairRequest) -> DeleteKeyPairResponse = key_pair::key_pair_delete;
-    change delete_network_acl(DeleteNetworkAclRequest) -> Return = network_acl::acl_delete;
-    change delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return = network_acl::entry_delete;
-    change delete_network_interface(DeleteNetworkInterfaceRequest) -> Return
-        = network_interface::interface_delete;
-    change delete_route(DeleteRouteRequest) -> Return = route_table::route_delete;
-    change delete_route_table(DeleteRouteTableRequest) -> Return = route_table::table_delete;
-    change delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse
-        = security_group::group_delete;
-    change delete_subnet(DeleteSubnetRequest) -> Return = subnet::subnet_delete;
     change delete_tags(DeleteTagsRequest) -> Return = tag::tags_delete;
-    change delete_vpc(DeleteVpcRequest) -> Return = vpc::vpc_delete;
-    change detach_internet_gateway(DetachInternetGatewayRequest) -> Return = internet_gateway::gateway_detach;
-    change detach_network_interface(DetachNetworkInterfaceRequest) -> Return
-        = network_interface::interface_detach;
-    change disassociate_address(DisassociateAddressRequest) -> Return = address::address_disassociate;
-    change disassociate_route_table(DisassociateRouteTableRequest) -> Return
-        = route_table::table_disassociate;
-    change disassociate_subnet_cidr_block(DisassociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
-        = subnet::range_disassociate;
-    change disassociate_vpc_cidr_block(DisassociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
-        = vpc::range_disassociate;
     change get_console_output(GetConsoleOutputRequest) -> GetConsoleOutputResponse = console::output_get;
     change import_key_pair(ImportKeyPairRequest) -> KeyPair = key_pair::key_pair_import;
     change modify_instance_attribute(ModifyInstanceAttributeRequest) -> Return = attribute::attribute_modify;
-    change modify_network_interface_attribute(ModifyNetworkInterfaceAttributeRequest) -> Return
-        = network_interface::attribute_modify;
-    change modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return
-        = security_group_rule::rules_modify;
-    change modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return = subnet::attribute_modify;
-    change modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return = vpc::attribute_modify;
     change reboot_instances(RebootInstancesRequest) -> Return = lifecycle::instances_reboot;
-    change release_address(ReleaseAddressRequest) -> Return = address::address_release;
-    change replace_network_acl_association(ReplaceNetworkAclAssociationRequest)
-        -> ReplaceNetworkAclAssociationResponse = network_acl::association_replace;
-    change replace_network_acl_entry(ReplaceNetworkAclEntryRequest) -> Return = network_acl::entry_replace;
-    change replace_route(ReplaceRouteRequest) -> Return = route_table::route_replace;
-    change replace_route_table_association(ReplaceRouteTableAssociationRequest)
-        -> ReplaceRouteTableAssociationResponse = route_table::association_replace;
-    change revoke_security_group_egress(RevokeSecurityGroupEgressRequest) -> SecurityGroupRulesRevoked
-        = security_group_rule::egress_revoke;
-    change revoke_security_group_ingress(RevokeSecurityGroupIngressRequest) -> SecurityGroupRulesRevoked
-        = security_group_rule::ingress_revoke;
     change run_instances(RunInstancesRequest) -> Reservation = launch::instances_run;
     change start_instances(StartInstancesRequest) -> InstanceStateChanges = lifecycle::instances_start;
     change stop_instances(StopInstancesRequest) -> InstanceStateChanges = lifecycle::instances_stop;
     change terminate_instances(TerminateInstancesRequest) -> InstanceStateChanges
         = lifecycle::instances_terminate;
-    change unassign_ipv6_addresses(UnassignIpv6AddressesRequest) -> UnassignIpv6AddressesResponse
+
+    carried allocate_address(AllocateAddressRequest) -> AllocateAddressResponse = address::address_allocate;
+    carried assign_ipv6_addresses(AssignIpv6AddressesRequest) -> AssignIpv6AddressesResponse
+        = network_interface::ipv6_assign;
+    carried assign_private_ip_addresses(AssignPrivateIpAddressesRequest) -> AssignPrivateIpAddressesResponse
+        = network_interface::addresses_assign;
+    carried associate_address(AssociateAddressRequest) -> AssociateAddressResponse
+        = address::address_associate;
+    carried associate_dhcp_options(AssociateDhcpOptionsRequest) -> Return = dhcp_options::options_associate;
+    carried associate_route_table(AssociateRouteTableRequest) -> AssociateRouteTableResponse
+        = route_table::table_associate;
+    carried associate_subnet_cidr_block(AssociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
+        = subnet::range_associate;
+    carried associate_vpc_cidr_block(AssociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
+        = vpc::range_associate;
+    carried attach_internet_gateway(AttachInternetGatewayRequest) -> Return = internet_gateway::gateway_attach;
+    carried attach_network_interface(AttachNetworkInterfaceRequest) -> AttachNetworkInterfaceResponse
+        = network_interface::interface_attach;
+    carried authorize_security_group_egress(AuthorizeSecurityGroupEgressRequest)
+        -> SecurityGroupRulesAuthorized = security_group_rule::egress_authorize;
+    carried authorize_security_group_ingress(AuthorizeSecurityGroupIngressRequest)
+        -> SecurityGroupRulesAuthorized = security_group_rule::ingress_authorize;
+    carried create_default_subnet(CreateDefaultSubnetRequest) -> CreateSubnetResponse
+        = subnet::default_subnet_create;
+    carried create_default_vpc(CreateDefaultVpcRequest) -> CreateVpcResponse = vpc::default_vpc_create;
+    carried create_dhcp_options(CreateDhcpOptionsRequest) -> CreateDhcpOptionsResponse
+        = dhcp_options::options_create;
+    carried create_internet_gateway(CreateInternetGatewayRequest) -> CreateInternetGatewayResponse
+        = internet_gateway::gateway_create;
+    carried create_network_acl(CreateNetworkAclRequest) -> CreateNetworkAclResponse = network_acl::acl_create;
+    carried create_network_acl_entry(CreateNetworkAclEntryRequest) -> Return = network_acl::entry_create;
+    carried create_network_interface(CreateNetworkInterfaceRequest) -> CreateNetworkInterfaceResponse
+        = network_interface::interface_create;
+    carried create_route(CreateRouteRequest) -> Return = route_table::route_create;
+    carried create_route_table(CreateRouteTableRequest) -> CreateRouteTableResponse
+        = route_table::table_create;
+    carried create_security_group(CreateSecurityGroupRequest) -> CreateSecurityGroupResponse
+        = security_group::group_create;
+    carried create_subnet(CreateSubnetRequest) -> CreateSubnetResponse = subnet::subnet_create;
+    carried create_vpc(CreateVpcRequest) -> CreateVpcResponse = vpc::vpc_create;
+    carried delete_dhcp_options(DeleteDhcpOptionsRequest) -> Return = dhcp_options::options_delete;
+    carried delete_internet_gateway(DeleteInternetGatewayRequest) -> Return = internet_gateway::gateway_delete;
+    carried delete_network_acl(DeleteNetworkAclRequest) -> Return = network_acl::acl_delete;
+    carried delete_network_acl_entry(DeleteNetworkAclEntryRequest) -> Return = network_acl::entry_delete;
+    carried delete_network_interface(DeleteNetworkInterfaceRequest) -> Return
+        = network_interface::interface_delete;
+    carried delete_route(DeleteRouteRequest) -> Return = route_table::route_delete;
+    carried delete_route_table(DeleteRouteTableRequest) -> Return = route_table::table_delete;
+    carried delete_security_group(DeleteSecurityGroupRequest) -> DeleteSecurityGroupResponse
+        = security_group::group_delete;
+    carried delete_subnet(DeleteSubnetRequest) -> Return = subnet::subnet_delete;
+    carried delete_vpc(DeleteVpcRequest) -> Return = vpc::vpc_delete;
+    carried detach_internet_gateway(DetachInternetGatewayRequest) -> Return = internet_gateway::gateway_detach;
+    carried detach_network_interface(DetachNetworkInterfaceRequest) -> Return
+        = network_interface::interface_detach;
+    carried disassociate_address(DisassociateAddressRequest) -> Return = address::address_disassociate;
+    carried disassociate_route_table(DisassociateRouteTableRequest) -> Return
+        = route_table::table_disassociate;
+    carried disassociate_subnet_cidr_block(DisassociateSubnetCidrBlockRequest) -> SubnetCidrBlockAssociated
+        = subnet::range_disassociate;
+    carried disassociate_vpc_cidr_block(DisassociateVpcCidrBlockRequest) -> VpcCidrBlockAssociated
+        = vpc::range_disassociate;
+    carried modify_network_interface_attribute(ModifyNetworkInterfaceAttributeRequest) -> Return
+        = network_interface::attribute_modify;
+    carried modify_security_group_rules(ModifySecurityGroupRulesRequest) -> Return
+        = security_group_rule::rules_modify;
+    carried modify_subnet_attribute(ModifySubnetAttributeRequest) -> Return = subnet::attribute_modify;
+    carried modify_vpc_attribute(ModifyVpcAttributeRequest) -> Return = vpc::attribute_modify;
+    carried release_address(ReleaseAddressRequest) -> Return = address::address_release;
+    carried replace_network_acl_association(ReplaceNetworkAclAssociationRequest)
+        -> ReplaceNetworkAclAssociationResponse = network_acl::association_replace;
+    carried replace_network_acl_entry(ReplaceNetworkAclEntryRequest) -> Return = network_acl::entry_replace;
+    carried replace_route(ReplaceRouteRequest) -> Return = route_table::route_replace;
+    carried replace_route_table_association(ReplaceRouteTableAssociationRequest)
+        -> ReplaceRouteTableAssociationResponse = route_table::association_replace;
+    carried revoke_security_group_egress(RevokeSecurityGroupEgressRequest) -> SecurityGroupRulesRevoked
+        = security_group_rule::egress_revoke;
+    carried revoke_security_group_ingress(RevokeSecurityGroupIngressRequest) -> SecurityGroupRulesRevoked
+        = security_group_rule::ingress_revoke;
+    carried unassign_ipv6_addresses(UnassignIpv6AddressesRequest) -> UnassignIpv6AddressesResponse
         = network_interface::ipv6_unassign;
-    change unassign_private_ip_addresses(UnassignPrivateIpAddressesRequest) -> Return
+    carried unassign_private_ip_addresses(UnassignPrivateIpAddressesRequest) -> Return
         = network_interface::addresses_unassign;
-    change update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
+    carried update_security_group_rule_descriptions_egress(UpdateSecurityGroupRuleDescriptionsEgressRequest)
         -> Return = security_group_rule::egress_describe;
-    change update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)
+    carried update_security_group_rule_descriptions_ingress(UpdateSecurityGroupRuleDescriptionsIngressRequest)
         -> Return = security_group_rule::ingress_describe;
 } }
 

@@ -16,6 +16,7 @@ fn bad_input_is_refused_with_aws_codes_and_kills_nothing() {
     let processes = cloud.roles();
     requests_that_name_what_is_not_there(&cloud);
     launches_that_cannot_be(&cloud);
+    networks_that_nobody_carries(&cloud);
     signatures_that_do_not_hold(&cloud);
     parameters_that_are_not_known(&cloud);
     bytes_that_are_no_request(&cloud);
@@ -31,6 +32,22 @@ fn refused(cloud: &Testbed, script: &str, code: &str, words: &[&str]) {
     for word in words {
         assert!(refusal.message.contains(word), "{script}: {word:?} is not in {refusal:?}");
     }
+}
+
+/// Guests have no network card: what would have no effect is not answered as if it had, and no address is invented.
+fn networks_that_nobody_carries(cloud: &Testbed) {
+    for script in [
+        "ec2.create_vpc(CidrBlock='10.0.0.0/16')",
+        "ec2.create_security_group(GroupName='web', Description='web')",
+        "ec2.allocate_address()",
+        "ec2.describe_network_interfaces()",
+    ] {
+        refused(cloud, script, "UnsupportedOperation", &["no network card"]);
+    }
+    let launched = cloud.boto3(&format!("return ec2.run_instances({RUN})['Instances'][0]"));
+    assert_eq!(launched["NetworkInterfaces"], json!([]));
+    assert!(launched.get("PrivateIpAddress").is_none() && launched.get("SubnetId").is_some(), "{launched}");
+    cloud.boto3(&format!("ec2.terminate_instances(InstanceIds=[{}])", launched["InstanceId"]));
 }
 
 fn requests_that_name_what_is_not_there(cloud: &Testbed) {

@@ -6,7 +6,7 @@ use testbed::{Options, Testbed};
 
 #[test]
 fn every_operation_answers_what_botocores_models_know() {
-    let cloud = Testbed::start(Options::simulated(2));
+    let cloud = Testbed::start(Options { networks: true, ..Options::simulated(2) });
     let found = cloud.boto3("import oracle\nreturn oracle.run(client)");
     assert_eq!(found["invented"], json!([]), "answers have elements that AWS's do not");
     let tables: [(&str, &ServiceTable); 3] = [

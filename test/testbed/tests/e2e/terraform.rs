@@ -133,7 +133,7 @@ impl Terraform<'_> {
 #[test]
 #[ignore = "needs Terraform and the AWS provider on the machine"]
 fn a_network_is_made_read_back_imported_and_destroyed() {
-    let cloud = Testbed::start(Options::simulated(2));
+    let cloud = Testbed::start(Options { networks: true, ..Options::simulated(2) });
     let folder = tempfile::tempdir().expect("there is room for a folder");
     std::fs::write(folder.path().join("main.tf"), STACK).expect("the stack can be written");
     let terraform = Terraform { cloud: &cloud, folder: folder.path() };

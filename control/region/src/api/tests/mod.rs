@@ -60,6 +60,7 @@ impl Cloud {
         crate::vpc::default::network_ensure(&mut tx, &scene).unwrap();
         owner::apply(&mut model.write().unwrap(), account, &tx.into_writes());
         let facts = Facts {
+            networks: true,
             region: "us-east-1".parse().unwrap(),
             zones: zones(),
             images: vec![Image {
