@@ -462,6 +462,9 @@ impl Switch {
                 spans.push(payloads.of(packet));
             }
             self.decide_and_carry(&spans, now);
+            // Who gets a packet sees it before its sender has the buffer back: a kill in between repeats a batch and
+            // loses none.
+            self.ports.values_mut().for_each(Port::flush);
             if let Some(device) = self.ports.get_mut(&index).and_then(Port::device) {
                 device.complete(&mut batch);
             }
