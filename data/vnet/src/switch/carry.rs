@@ -65,7 +65,6 @@ struct Growing<'a> {
     port: PortIndex,
     merge: Merge,
     payload: Vec<Span<'a>>,
-    length: u32,
 }
 
 /// Carries what was decided for one batch.
@@ -141,19 +140,18 @@ impl<'b, 'a> Carrier<'b, 'a> {
             && growing.port == port
             && growing.merge.add(head, length, sum)
         {
-            growing.length += span::length(&payload) as u32;
             growing.payload.extend(payload);
             return;
         }
         self.growing_send();
         match Merge::begin(head, length, sum) {
-            Some(merge) => self.growing = Some(Growing { port, merge, payload, length }),
+            Some(merge) => self.growing = Some(Growing { port, merge, payload }),
             None => self.deliver(port, head, &packet.offload, payload.get(1..).unwrap_or(&[])),
         }
     }
 
     fn growing_send(&mut self) {
-        if let Some(Growing { port, merge, payload, .. }) = self.growing.take() {
+        if let Some(Growing { port, merge, payload }) = self.growing.take() {
             let (head, offload) = merge.finish();
             self.deliver(port, head.bytes(), &offload, &payload);
         }

@@ -46,6 +46,12 @@ fn reversed(name: &str) -> String {
     labels.join(".")
 }
 
+/// Whether a change concerns what ports are told.
+pub(super) fn concerns_ports(document: &VpcDocument) -> bool {
+    let whole = document.base.is_none() || document.vpc_changed;
+    whole || !document.subnets.is_empty() || !document.gone_subnets.is_empty()
+}
+
 impl Networks {
     pub(super) fn new(region: String, mtu: u16) -> Networks {
         Networks { region, mtu, vpcs: BTreeMap::new() }
@@ -57,12 +63,6 @@ impl Networks {
             Act::VpcDrop(id) => drop(self.vpcs.remove(id)),
             Act::Port(_) | Act::PortRemove(_) => {}
         }
-    }
-
-    /// Whether a change concerns what ports are told.
-    pub(super) fn facts_changed(&self, document: &VpcDocument) -> bool {
-        let whole = document.base.is_none() || document.vpc_changed;
-        whole || !document.subnets.is_empty() || !document.gone_subnets.is_empty()
     }
 
     fn vpc(&mut self, document: &VpcDocument) {
@@ -115,14 +115,20 @@ impl Networks {
         network.names.retain(|_, records| !records.is_empty());
     }
 
-    /// What a port is told; `None` while its VPC or its subnet is not known.
+    /// What a port is told, who is one of `all`; `None` while its VPC or its subnet is not known.
     pub(super) fn port_facts<'a>(
         &self,
         assignment: &PortAssignment,
-        siblings: impl Iterator<Item = &'a PortAssignment>,
+        all: impl Iterator<Item = &'a PortAssignment>,
     ) -> Option<Arc<PortFacts>> {
         let interface = self.interface(assignment)?;
-        let siblings: Vec<&PortAssignment> = siblings.collect();
+        // Without an instance a port has nobody's metadata but its own.
+        let siblings: Vec<&PortAssignment> = all
+            .filter(|other| match assignment.instance_id.is_empty() {
+                true => other.interface_id == assignment.interface_id,
+                false => other.instance_id == assignment.instance_id,
+            })
+            .collect();
         let instance = siblings.iter().find_map(|port| port.metadata.as_ref()).map(|metadata| {
             let mut interfaces: Vec<InterfaceFacts> =
                 siblings.iter().filter_map(|port| self.interface(port)).collect();
@@ -239,5 +245,47 @@ pub(super) fn port_config(assignment: &PortAssignment, facts: &PortFacts) -> Por
         services,
         send: limit,
         receive: limit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use contract::{InstanceMetadata, Subnet};
+
+    #[test]
+    fn metadata_is_the_instance_s_own() {
+        let mut networks = Networks::new("us-east-1".into(), 1438);
+        let subnet = Subnet { subnet_id: "subnet-1".into(), ..Subnet::default() };
+        networks.act(&Act::Vpc(Box::new(VpcDocument {
+            vpc_id: "vpc-0000000000000000a".into(),
+            subnets: vec![subnet],
+            ..VpcDocument::default()
+        })));
+        let port = |interface: &str, instance: &str, user_data: &str| PortAssignment {
+            interface_id: interface.into(),
+            instance_id: instance.into(),
+            vpc_id: "vpc-0000000000000000a".into(),
+            subnet_id: "subnet-1".into(),
+            mac: vec![2, 0, 0, 0, 0, 1],
+            metadata: (!user_data.is_empty())
+                .then(|| InstanceMetadata { user_data: user_data.into(), ..InstanceMetadata::default() }),
+            ..PortAssignment::default()
+        };
+        let all = [
+            port("eni-1", "i-1", "one"),
+            port("eni-2", "i-1", ""),
+            port("eni-3", "i-2", "two"),
+            port("eni-4", "", "of nobody"),
+            port("eni-5", "", ""),
+        ];
+        let told = |at: usize| {
+            let facts = networks.port_facts(&all[at], all.iter()).expect("its subnet is known");
+            facts.instance.as_ref().map(|own| (own.user_data.clone(), own.interfaces.len()))
+        };
+        assert_eq!(told(0), Some((b"one".to_vec(), 2)));
+        assert_eq!(told(1), told(0), "a second card is the same instance's");
+        assert_eq!(told(2), Some((b"two".to_vec(), 1)));
+        assert_eq!(told(4), None, "what is of no instance is not of another either");
     }
 }

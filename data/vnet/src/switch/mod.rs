@@ -25,7 +25,7 @@ pub use port::{Attachment, AttachmentError};
 use crate::document::Act;
 use crate::engine::connection::{Adopted, Bounds, Connections};
 use crate::engine::hash::HashKey;
-use crate::engine::verdict::{DropReason, PortIndex};
+use crate::engine::verdict::PortIndex;
 use crate::engine::{Config, Engine, Made, Nanos, Origin, Outcome, Packet, port::PORTS_MAX};
 use crate::link::uplink::Inbox;
 use crate::packet::geneve;
@@ -346,15 +346,19 @@ impl Switch {
         match act {
             Act::Port(assignment) => {
                 if let Ok(interface) = assignment.interface_id.parse() {
-                    self.assignments.insert(interface, *assignment);
+                    let before = self.assignments.insert(interface, (*assignment).clone());
+                    self.instance_ensure(&assignment.instance_id);
+                    let moved = before.filter(|before| before.instance_id != assignment.instance_id);
+                    moved.iter().for_each(|before| self.instance_ensure(&before.instance_id));
                     self.port_ensure(interface);
                 }
             }
             Act::PortRemove(interface) => {
-                self.assignments.remove(&interface);
+                let removed = self.assignments.remove(&interface);
                 if let Some(index) = before {
                     self.port_remove(index);
                 }
+                removed.iter().for_each(|removed| self.instance_ensure(&removed.instance_id));
                 self.report(Report::Removed(interface));
             }
             Act::Vpc(document) => {
@@ -363,7 +367,7 @@ impl Switch {
                 let ports = self.assignments.values().filter(of);
                 let interfaces: Vec<_> =
                     ports.filter_map(|assignment| assignment.interface_id.parse().ok()).collect();
-                if self.networks.facts_changed(&document) {
+                if facts::concerns_ports(&document) {
                     interfaces.into_iter().for_each(|interface| self.port_ensure(interface));
                 }
             }
@@ -371,12 +375,19 @@ impl Switch {
         }
     }
 
+    /// The ports of an instance: each is told of the others.
+    fn instance_ensure(&mut self, instance: &str) {
+        let of = self.assignments.iter().filter(|(_, port)| port.instance_id == instance);
+        let interfaces: Vec<NetworkInterfaceId> =
+            of.map(|(interface, _)| *interface).filter(|_| !instance.is_empty()).collect();
+        interfaces.into_iter().for_each(|interface| self.port_ensure(interface));
+    }
+
     /// The port of an interface is as its assignment and its attachment say.
     fn port_ensure(&mut self, interface: NetworkInterfaceId) {
         let Some(assignment) = self.assignments.get(&interface) else { return };
         let Some(index) = self.policy.port_index(interface) else { return };
-        let siblings = self.assignments.values().filter(|other| other.instance_id == assignment.instance_id);
-        let Some(facts) = self.networks.port_facts(assignment, siblings) else { return };
+        let Some(facts) = self.networks.port_facts(assignment, self.assignments.values()) else { return };
         if !self.engine.port_set(index, facts::port_config(assignment, &facts)) {
             return tracing::error!(%interface, "the switch has as many ports as it can have");
         }
@@ -607,12 +618,5 @@ impl Switch {
             self.engine.sweep(u32::try_from(slots).unwrap_or(u32::MAX), now);
             self.swept = now;
         }
-    }
-
-    /// Counts a packet that could not be handed on.
-    pub fn dropped(&self, reason: DropReason) -> u64 {
-        let ports = self.engine.snapshot();
-        let at_ports: u64 = ports.iter().map(|(_, counters)| counters.dropped(reason)).sum();
-        at_ports + self.engine.switch_counters().dropped(reason)
     }
 }
